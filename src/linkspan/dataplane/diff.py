@@ -45,9 +45,7 @@ Change = tuple[Operation, ...]
 
 def satisfies(actual: Object, wanted: Object) -> bool:
     """Whether `actual` has every stated field of `wanted` (None in `wanted` matches anything)."""
-    return actual == wanted or (
-        type(actual) is type(wanted) and _struct_satisfies(actual, wanted)
-    )
+    return actual == wanted or (type(actual) is type(wanted) and _struct_satisfies(actual, wanted))
 
 
 def _struct_satisfies(actual: msgspec.Struct, wanted: msgspec.Struct) -> bool:
@@ -197,7 +195,11 @@ def _removal_order(items: Iterable[Object]) -> list[Object]:
 
 def _sortable(key: Key) -> tuple[tuple[int, str], ...]:
     return tuple(
-        (0, "") if part is None else (1, f"{part:020d}") if isinstance(part, int) else (2, str(part))
+        (0, "")
+        if part is None
+        else (1, f"{part:020d}")
+        if isinstance(part, int)
+        else (2, str(part))
         for part in key
     )
 

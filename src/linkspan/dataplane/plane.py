@@ -9,7 +9,6 @@ from linkspan.dataplane.links import Veth
 from linkspan.dataplane.objects import Address, Element, Key, Link, Namespace, Object, Route
 from linkspan.dataplane.rules import Table
 
-
 T = TypeVar("T", bound=Object)
 
 

@@ -22,7 +22,8 @@ class _Term(msgspec.Struct, frozen=True, tag_field="is"):
 
 class Meta(_Term, frozen=True, tag="meta"):
     """Packet metadata: iifname, oifname, ibrname, obrname, iif, oif, l4proto, nfproto,
-    protocol, pkttype, mark, iiftype, skuid, cgroup, ..."""
+    protocol, pkttype, mark, iiftype, skuid, cgroup, ...
+    """
 
     field: str
 
@@ -36,7 +37,8 @@ class Payload(_Term, frozen=True, tag="payload"):
 
 class Ct(_Term, frozen=True, tag="ct"):
     """Connection tracking: state, status, mark, direction, or a tuple's field of one
-    direction ("original" or "reply"): ip saddr, ip daddr, proto-src, proto-dst, l4proto."""
+    direction ("original" or "reply"): ip saddr, ip daddr, proto-src, proto-dst, l4proto.
+    """
 
     field: str
     direction: str | None = None

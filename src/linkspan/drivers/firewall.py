@@ -1,0 +1,385 @@
+"""The constant firewall layout: two tables whose rules never grow.
+
+`inet linkspan` decides what is routed, translated and refused; `bridge linkspan` drops
+frames whose MAC or address is not their port's own. What differs from host to host is in
+the sets and maps; drivers state those as elements. docs/firewall.md explains each chain.
+
+The rules are right whether bridged packets pass the IP hooks (bridge-nf-call-iptables 1)
+or not. With 1, a packet that one member of a network sends to the host and that is
+translated to another member never leaves the bridge: it is turned around below the IP
+layer. That is why translated flows of isolated networks carry a mark, and why a port may
+send a frame back to where it came from (hairpin) only when it was translated to itself.
+"""
+
+from __future__ import annotations
+
+from linkspan.dataplane.objects import Element, Part
+from linkspan.dataplane.rules import (
+    Chain,
+    Concat,
+    Counter,
+    Ct,
+    Expression,
+    Fib,
+    FirewallRule,
+    Flags,
+    Lookup,
+    Masked,
+    Match,
+    Meta,
+    Named,
+    Nat,
+    Payload,
+    Reject,
+    SetDefinition,
+    SetField,
+    SetOf,
+    Statement,
+    Table,
+    Verdict,
+)
+
+NAME = "linkspan"
+TRANSLATED_MARK = 0x08000000
+"""One bit of the packet mark: translated to a member of the isolated network it came from."""
+
+_ACCEPT, _DROP, _RETURN = Verdict("accept"), Verdict("drop"), Verdict("return")
+_IN, _OUT = Meta("iifname"), Meta("oifname")
+_BRIDGES, _INTERNAL = Named("bridges"), Named("internal")
+_PROTOCOL_PORT = (Meta("l4proto"), Payload("th", "dport"))
+_NEW_FLOWS_FROM_LOOPBACK = Match(Payload("ip", "saddr"), "127.0.0.0/8")
+
+
+def _rule(*statements: Statement, comment: str | None = None) -> FirewallRule:
+    return FirewallRule(statements, comment)
+
+
+def _concat(*parts: Expression) -> Concat:
+    return Concat(parts)
+
+
+def _dnat(family: str, *key: Expression, map_name: str) -> FirewallRule:
+    return _rule(Nat("dnat", family=family, lookup=Lookup(Concat(key), map_name)))
+
+
+def _publishing_rules(family: str, suffix: str) -> tuple[FirewallRule, ...]:
+    daddr = Payload(family, "daddr")
+    return (
+        _dnat(family, daddr, *_PROTOCOL_PORT, map_name=f"ports_at{suffix}"),
+        _dnat(family, *_PROTOCOL_PORT, map_name=f"ports{suffix}"),
+        _dnat(family, daddr, *_PROTOCOL_PORT, map_name=f"ranges_at{suffix}"),
+        _dnat(family, *_PROTOCOL_PORT, map_name=f"ranges{suffix}"),
+    )
+
+
+def _publishing_maps(address: str, suffix: str) -> tuple[SetDefinition, ...]:
+    port = ("inet_proto", "inet_service")
+    return (
+        SetDefinition(name=f"ports{suffix}", key=port, data=(address, "inet_service")),
+        SetDefinition(
+            name=f"ports_at{suffix}", key=(address, *port), data=(address, "inet_service")
+        ),
+        SetDefinition(name=f"ranges{suffix}", key=port, data=(address,), interval=True),
+        SetDefinition(
+            name=f"ranges_at{suffix}", key=(address, *port), data=(address,), interval=True
+        ),
+    )
+
+
+_INET_SETS = (
+    SetDefinition(name="bridges", key=("ifname",), comment="bridges of our networks"),
+    SetDefinition(name="internal", key=("ifname",), comment="bridges without a way out"),
+    SetDefinition(name="isolated", key=("ifname",), comment="bridges whose members are apart"),
+    SetDefinition(name="open", key=("ifname", "ifname"), comment="bridges whose members may talk"),
+    SetDefinition(name="members", key=("ipv4_addr", "ifname"), interval=True),
+    SetDefinition(name="members6", key=("ipv6_addr", "ifname"), interval=True),
+    SetDefinition(name="masquerade4", key=("ipv4_addr",), interval=True),
+    SetDefinition(name="masquerade6", key=("ipv6_addr",), interval=True),
+    SetDefinition(name="routed", key=("ifname",), comment="bridges open to who routes to them"),
+    SetDefinition(name="uplinks", key=("ifname",), comment="interfaces that forward for us only"),
+    *_publishing_maps("ipv4_addr", ""),
+    *_publishing_maps("ipv6_addr", "6"),
+)
+
+_INET_CHAINS = (
+    Chain(
+        name="guard_loopback",
+        hook="prerouting",
+        type="filter",
+        priority=-300,
+        rules=(
+            _rule(
+                Match(_IN, _BRIDGES),
+                Match(Payload("ip", "daddr"), "127.0.0.0/8"),
+                Counter(),
+                _DROP,
+                comment="the host's loopback is not for containers",
+            ),
+            _rule(Match(_IN, _BRIDGES), _NEW_FLOWS_FROM_LOOPBACK, Counter(), _DROP),
+        ),
+    ),
+    Chain(
+        name="publish",
+        hook="prerouting",
+        type="nat",
+        priority=-100,
+        rules=(
+            _rule(
+                Match(Payload("ip", "daddr"), "127.0.0.0/8"),
+                _RETURN,
+                comment="loopback ports are for the host itself",
+            ),
+            _rule(
+                Match(Fib("type", ("daddr",)), "local"),
+                Verdict("jump", "published"),
+            ),
+        ),
+    ),
+    Chain(
+        name="publish_to_host",
+        hook="output",
+        type="nat",
+        priority=-100,
+        rules=(
+            _rule(Match(Payload("ip6", "daddr"), "::1"), _RETURN),
+            _rule(
+                Match(Fib("type", ("daddr",)), "local"),
+                Verdict("jump", "published"),
+            ),
+        ),
+    ),
+    Chain(
+        name="published",
+        rules=(*_publishing_rules("ip", ""), *_publishing_rules("ip6", "6")),
+    ),
+    Chain(
+        name="mark_translated",
+        hook="prerouting",
+        type="filter",
+        priority=-90,
+        rules=(
+            _rule(
+                Match(_IN, Named("isolated")),
+                Flags(Ct("status"), ("dnat",)),
+                SetField(Meta("mark"), TRANSLATED_MARK, mask=0xFFFFFFFF ^ TRANSLATED_MARK),
+                comment="lets a published port through between isolated members",
+            ),
+        ),
+    ),
+    Chain(
+        name="forward",
+        hook="forward",
+        type="filter",
+        priority=0,
+        rules=(
+            _rule(Match(_OUT, _BRIDGES), Verdict("goto", "into_network")),
+            _rule(Match(_IN, _BRIDGES), Verdict("goto", "out_of_network")),
+            _rule(
+                Match(_IN, Named("uplinks")),
+                Counter(),
+                _DROP,
+                comment="this host forwards for its containers only",
+            ),
+        ),
+    ),
+    Chain(
+        name="into_network",
+        rules=(
+            _rule(Match(_concat(_IN, _OUT), Named("open")), _ACCEPT),
+            _rule(Match(_IN, _INTERNAL), Verdict("goto", "refuse")),
+            _rule(Match(_OUT, _INTERNAL), Verdict("goto", "refuse")),
+            _rule(Flags(Ct("state"), ("established", "related")), _ACCEPT),
+            _rule(Flags(Ct("status"), ("dnat",)), _ACCEPT, comment="published ports"),
+            _rule(
+                Match(_OUT, Named("routed")),
+                Match(_IN, _BRIDGES, "!="),
+                _ACCEPT,
+                comment="gateway mode routed, opened by its owner",
+            ),
+            _rule(Verdict("goto", "refuse")),
+        ),
+    ),
+    Chain(
+        name="out_of_network",
+        rules=(
+            _rule(Match(_IN, _INTERNAL), Verdict("goto", "refuse")),
+            _rule(
+                Flags(Ct("state"), ("invalid",)),
+                Counter(),
+                _DROP,
+                comment="would leave with an untranslated address",
+            ),
+            _rule(_ACCEPT),
+        ),
+    ),
+    Chain(
+        name="refuse",
+        rules=(
+            _rule(
+                Match(_IN, _BRIDGES),
+                Counter(),
+                Reject("admin-prohibited"),
+                comment="containers learn at once",
+            ),
+            _rule(Counter(), _DROP, comment="strangers learn nothing"),
+        ),
+    ),
+    Chain(
+        name="translate_sources",
+        hook="postrouting",
+        type="nat",
+        priority=100,
+        rules=(
+            _rule(Match(_OUT, _BRIDGES), Verdict("goto", "into_bridge")),
+            _rule(Match(Payload("ip", "saddr"), Named("masquerade4")), Nat("masquerade")),
+            _rule(Match(Payload("ip6", "saddr"), Named("masquerade6")), Nat("masquerade")),
+        ),
+    ),
+    Chain(
+        name="into_bridge",
+        rules=(
+            _rule(
+                _NEW_FLOWS_FROM_LOOPBACK,
+                Nat("masquerade"),
+                comment="the host by 127.0.0.1: no container could answer that",
+            ),
+            _rule(
+                Flags(Ct("status"), ("dnat",)),
+                Match(_concat(Payload("ip", "saddr"), _OUT), Named("members")),
+                Nat("masquerade"),
+                comment="a member to its own network: the answer must come back this way",
+            ),
+            _rule(
+                Flags(Ct("status"), ("dnat",)),
+                Match(_concat(Payload("ip6", "saddr"), _OUT), Named("members6")),
+                Nat("masquerade"),
+            ),
+        ),
+    ),
+)
+
+_BRIDGE_SETS = (
+    SetDefinition(name="checked", key=("ifname",), comment="bridges whose sources are checked"),
+    SetDefinition(name="isolated", key=("ifname",), comment="bridges whose members are apart"),
+    SetDefinition(name="macs", key=("ifname", "ether_addr")),
+    SetDefinition(name="sources", key=("ifname", "ether_addr", "ipv4_addr")),
+    SetDefinition(name="sources6", key=("ifname", "ether_addr", "ipv6_addr")),
+)
+
+_FRAME = (_IN, Payload("ether", "saddr"))
+_BACK = (_OUT, Payload("ether", "saddr"))
+
+
+def _ether_type(name: str) -> Match:
+    return Match(Payload("ether", "type"), name)
+
+
+_BRIDGE_CHAINS = (
+    Chain(
+        name="check_sources",
+        hook="prerouting",
+        type="filter",
+        priority=-300,
+        rules=(
+            _rule(Match(Meta("ibrname"), Named("checked"), "!="), _ACCEPT),
+            _rule(
+                Match(_concat(*_FRAME), Named("macs"), "!="),
+                Counter(),
+                _DROP,
+                comment="a MAC that is not this port's own",
+            ),
+            _rule(
+                _ether_type("ip"),
+                Match(_concat(*_FRAME, Payload("ip", "saddr")), Named("sources")),
+                _ACCEPT,
+            ),
+            _rule(
+                _ether_type("arp"),
+                Match(
+                    _concat(_IN, Payload("arp", "saddr ether"), Payload("arp", "saddr ip")),
+                    Named("sources"),
+                ),
+                _ACCEPT,
+            ),
+            _rule(
+                _ether_type("arp"),
+                Match(_concat(_IN, Payload("arp", "saddr ether")), Named("macs")),
+                Match(Payload("arp", "saddr ip"), "0.0.0.0"),
+                _ACCEPT,
+                comment="an address probe (RFC 5227) claims nothing",
+            ),
+            _rule(
+                _ether_type("ip6"),
+                Match(
+                    Payload("icmpv6", "type"),
+                    SetOf(("nd-router-advert", "nd-redirect")),
+                ),
+                Counter(),
+                _DROP,
+                comment="no container routes for the others",
+            ),
+            _rule(
+                _ether_type("ip6"),
+                Match(_concat(*_FRAME, Payload("ip6", "saddr")), Named("sources6")),
+                _ACCEPT,
+            ),
+            _rule(
+                _ether_type("ip6"),
+                Match(Payload("ip6", "saddr"), "::"),
+                _ACCEPT,
+                comment="duplicate address detection (RFC 4862) claims nothing",
+            ),
+            _rule(Counter(), _DROP, comment="an address that is not this port's own"),
+        ),
+    ),
+    Chain(
+        name="between_ports",
+        hook="forward",
+        type="filter",
+        priority=-200,
+        rules=(
+            _rule(
+                Match(Meta("ibrname"), Named("isolated")),
+                Match(Masked(Meta("mark"), TRANSLATED_MARK), 0),
+                Counter(),
+                _DROP,
+                comment="members are apart; what was translated may pass",
+            ),
+            _rule(
+                _ether_type("ip"),
+                Match(_concat(*_BACK, Payload("ip", "daddr")), Named("sources")),
+                _ACCEPT,
+                comment="back to its sender: a container asked for its own published port",
+            ),
+            _rule(
+                _ether_type("ip6"),
+                Match(_concat(*_BACK, Payload("ip6", "daddr")), Named("sources6")),
+                _ACCEPT,
+            ),
+            _rule(
+                Match(_concat(*_BACK), Named("macs")),
+                _DROP,
+                comment="hairpin ports send nothing else back",
+            ),
+        ),
+    ),
+)
+
+INET_TABLE = Table(family="inet", name=NAME, chains=_INET_CHAINS, sets=_INET_SETS)
+BRIDGE_TABLE = Table(family="bridge", name=NAME, chains=_BRIDGE_CHAINS, sets=_BRIDGE_SETS)
+TABLES = (INET_TABLE, BRIDGE_TABLE)
+
+
+def inet(
+    set_name: str,
+    *first: Part,
+    last: tuple[Part, ...] | None = None,
+    data: tuple[Part, ...] | None = None,
+) -> Element:
+    """An element of the inet table."""
+    return Element(family="inet", table=NAME, set=set_name, first=first, last=last, data=data)
+
+
+def bridge(set_name: str, *first: Part) -> Element:
+    """An element of the bridge table."""
+    return Element(family="bridge", table=NAME, set=set_name, first=first)

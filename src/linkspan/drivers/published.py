@@ -1,0 +1,39 @@
+"""Published ports as elements of the constant maps: one hash element a port, one interval
+element a range whose numbers are the same on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from linkspan.dataplane import Element
+from linkspan.drivers import firewall
+from linkspan.drivers.records import PublishedPort
+
+EVERY_ADDRESS = ("0.0.0.0", "::")
+
+
+def describe_published(port: PublishedPort, address: str) -> Iterator[Element]:
+    """The map elements that lead `port` to a container's `address` of the same family."""
+    six = "6" if ":" in address else ""
+    everywhere = port.host_ip in EVERY_ADDRESS
+    prefix: tuple[str, ...] = () if everywhere else (port.host_ip,)
+    at = "" if everywhere else "_at"
+    if port.host_port == port.port and port.host_port_end > port.host_port:
+        yield firewall.inet(
+            f"ranges{at}{six}",
+            *prefix,
+            port.protocol,
+            port.host_port,
+            last=(*prefix, port.protocol, port.host_port_end),
+            data=(address,),
+        )
+        return
+    for offset in range(port.host_port_end - port.host_port + 1):
+        yield firewall.inet(
+            f"ports{at}{six}",
+            *prefix,
+            port.protocol,
+            port.host_port + offset,
+            data=(address, port.port + offset),
+        )

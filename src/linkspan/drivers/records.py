@@ -1,0 +1,135 @@
+"""What a driver is given: networks, sandboxes, endpoints and published ports, as values."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Subnet(msgspec.Struct, frozen=True, kw_only=True):
+    """One subnet of a network. Addresses as text; `ip_range` the part that leases come from."""
+
+    subnet: str
+    gateway: str | None = None
+    ip_range: str | None = None
+    reserved: dict[str, str] = {}
+    """Addresses never leased, by a name that says why (Docker's AuxiliaryAddresses)."""
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as it is stored. `interface` is its bridge on the host, "" for none."""
+
+    id: str
+    name: str
+    driver: str
+    subnets: tuple[Subnet, ...] = ()
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    internal: bool = False
+    interface: str = ""
+    mtu: int = 1500
+    created: float = 0.0
+
+    @property
+    def gateway_ipv4(self) -> str | None:
+        """The gateway of the first IPv4 subnet, None when there is none."""
+        return next((s.gateway for s in self.subnets if ":" not in s.subnet), None)
+
+    @property
+    def gateway_ipv6(self) -> str | None:
+        """The gateway of the first IPv6 subnet, None when there is none."""
+        return next((s.gateway for s in self.subnets if ":" in s.subnet), None)
+
+    @property
+    def has_ipv6(self) -> bool:
+        """Whether any subnet is IPv6."""
+        return any(":" in s.subnet for s in self.subnets)
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox's place on one network.
+
+    `interface` is its name inside the sandbox, `host_interface` the other end on the host.
+    `ipv4` and `ipv6` carry the prefix length ("10.20.0.2/24"); gateways do not.
+    """
+
+    id: str
+    network: str
+    """Id of the network."""
+    interface: str = ""
+    host_interface: str = ""
+    ipv4: str | None = None
+    ipv6: str | None = None
+    mac: str | None = None
+    gateway: str | None = None
+    gateway_ipv6: str | None = None
+    gateway_priority: int = 0
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str | None:
+        """The IPv4 address without its prefix length."""
+        return self.ipv4.split("/")[0] if self.ipv4 else None
+
+    @property
+    def address_ipv6(self) -> str | None:
+        """The IPv6 address without its prefix length."""
+        return self.ipv6.split("/")[0] if self.ipv6 else None
+
+
+class PublishedPort(msgspec.Struct, frozen=True, kw_only=True):
+    """A host port, or a range of them, that leads to a port of a sandbox.
+
+    Host ports `host_port` to `host_port_end` (both included) lead to `port` and the ones
+    after it. `host_ip` "0.0.0.0" means every IPv4 address of the host, "::" every IPv6
+    address, "127.0.0.1" the host itself only.
+    """
+
+    host_ip: str = "0.0.0.0"
+    host_port: int
+    host_port_end: int
+    port: int
+    protocol: str = "tcp"
+
+    @property
+    def port_end(self) -> int:
+        """The last port inside."""
+        return self.port + self.host_port_end - self.host_port
+
+    def __str__(self) -> str:
+        def span(first: int, last: int) -> str:
+            return f"{first}" if first == last else f"{first}-{last}"
+
+        host = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip
+        return (
+            f"{host}:{span(self.host_port, self.host_port_end)}"
+            f":{span(self.port, self.port_end)}/{self.protocol}"
+        )
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """A network namespace that linkspan gives networks to, as it is stored.
+
+    `state` is allocated (stored, not yet in the kernel), up, gone (its namespace vanished)
+    or exited (its container ended, its addresses are released). `made` says whether the
+    namespace is ours to delete. `netns` is the path of a file that holds the namespace, ""
+    in host mode; `inode` identifies it across renames and process id reuse.
+    """
+
+    id: str
+    name: str
+    state: str = "allocated"
+    made: bool = True
+    host_mode: bool = False
+    netns: str = ""
+    inode: int | None = None
+    pid: int | None = None
+    hostname: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    labels: dict[str, str] = {}
+    created: float = 0.0
+
+    @property
+    def namespace(self) -> str:
+        """The sandbox's name as a namespace of a data plane."""
+        return self.id
