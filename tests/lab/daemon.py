@@ -232,7 +232,7 @@ class Daemon:
 
     def purge(self, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """`linkspan purge` with this daemon's paths; never raises for its exit status."""
-        return self.cli("purge", check=False, timeout=timeout)
+        return self.cli("purge", "--yes", check=False, timeout=timeout)
 
 
 def _refusal(status: int, body: Any) -> Refused:
