@@ -152,6 +152,11 @@ def iterate_attributes(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes
         start += (size + 3) & ~3
 
 
+def pack_u32s(*values: int) -> bytes:
+    """Numbers of four bytes in host order, side by side (parts of fixed headers)."""
+    return struct.pack(f"={len(values)}I", *values)
+
+
 def read_u16(payload: bytes) -> int:
     """A number of two bytes in host order."""
     return int.from_bytes(payload[:2], ORDER)

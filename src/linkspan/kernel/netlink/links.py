@@ -1,0 +1,295 @@
+"""Network interfaces on the wire (RTM_*LINK; linux/if_link.h, net/core/rtnetlink.c)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from linkspan.dataplane.links import Loopback, Physical, Veth
+from linkspan.dataplane.objects import BridgePort, Link
+from linkspan.kernel.netlink import linkkinds, wire
+from linkspan.kernel.netlink.text import mac_bytes, mac_text
+
+NEWLINK = 16
+DELLINK = 17
+GETLINK = 18
+
+ADDRESS = 1
+IFNAME = 3
+MTU = 4
+LINK = 5
+MASTER = 10
+LINKINFO = 18
+IFALIAS = 20
+AF_SPEC = 26
+NET_NS_FD = 28
+EXT_MASK = 29
+CARRIER = 33
+LINK_NETNSID = 37
+_INFO_KIND = 1
+_INFO_DATA = 2
+_INFO_SLAVE_KIND = 4
+_INFO_SLAVE_DATA = 5
+_SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
+
+UP = 0x1
+_LOOPBACK = 0x8
+_PROMISCUOUS = 0x100
+
+_AF_INET6 = 10
+_INET6_ADDR_GEN_MODE = 8
+_GENERATE_EUI64 = 0
+_GENERATE_NONE = 1
+
+# struct ifinfomsg: family, hardware type, index, flags, mask of the flags to change
+_info = struct.Struct("=BxHiII")
+INFO_SIZE = _info.size
+
+IndexOf = Callable[[str], int]
+"""The index of a link by its name, in the namespace of the message."""
+
+_PORT_FLAGS = (("hairpin", 4), ("learning", 8), ("flood", 9), ("isolated", 33))
+_PORT_STATE = 1
+
+
+class SeenLink(NamedTuple):
+    """A link as one dump shows it: what refers to other links is still a number."""
+
+    link: Link
+    """Without peer, parent and master."""
+    index: int
+    master: int
+    """Index of the master, 0 for none."""
+    other: int
+    """Index of the peer or parent (IFLA_LINK), 0 for none."""
+    other_namespace: int | None
+    """Number by which this namespace knows the one of `other`; None is this one."""
+    attributes: dict[int, bytes]
+    """Everything the kernel said."""
+
+
+# Encode -------------------------------------------------------------------------------
+
+
+def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> list[bytes]:
+    """The messages that make a link, in order.
+
+    The kernel takes an alias, port settings and the link-local mode only for a link that
+    exists (rtnl_create_link leaves them out), so they follow in a message of their own,
+    and the link is brought up last when it must not get a link-local address.
+    `peer_namespace` is an open file descriptor of the namespace that a veth's peer is
+    born in; None is the link's own.
+    """
+    late_up = link.ipv6_link_local is not None
+    parts = [wire.attribute_text(IFNAME, link.name)]
+    if link.mac is not None:
+        parts.append(wire.attribute(ADDRESS, mac_bytes(link.mac)))
+    if link.mtu is not None:
+        parts.append(wire.attribute_u32(MTU, link.mtu))
+    if link.master:
+        parts.append(wire.attribute_u32(MASTER, index_of(link.master)))
+    parent = getattr(link.kind, "parent", None)
+    if parent is not None:
+        parts.append(wire.attribute_u32(LINK, index_of(parent)))
+    if link.kind is not None:
+        info = [wire.attribute_text(_INFO_KIND, linkkinds.name_of(link.kind))]
+        if isinstance(link.kind, Veth):
+            data = _peer(link.kind, peer_namespace)
+        else:
+            data = linkkinds.encode(link.kind, index_of)
+        if data:
+            info.append(wire.nested(_INFO_DATA, data))
+        parts.append(wire.nested(LINKINFO, *info))
+    flags = _flags(link)
+    header = _info.pack(0, 0, 0, 0, 0) if late_up else _info.pack(0, 0, 0, *flags)
+    messages = [
+        wire.pack_message(
+            NEWLINK, wire.CREATE | wire.EXCLUDE, 0, header + b"".join(parts)
+        )
+    ]
+    settings = _settings(link)
+    if settings:
+        messages.append(_set(link.name, settings))
+    if late_up and flags[1]:
+        messages.append(_set(link.name, (), flags))
+    return messages
+
+
+def change(old: Link, new: Link, index_of: IndexOf) -> list[bytes]:
+    """The messages that turn `old` into `new` as far as `new` states it."""
+    messages: list[bytes] = []
+    parts: list[bytes] = []
+    if new.mac is not None and new.mac != old.mac:
+        parts.append(wire.attribute(ADDRESS, mac_bytes(new.mac)))
+    if new.mtu is not None and new.mtu != old.mtu:
+        parts.append(wire.attribute_u32(MTU, new.mtu))
+    if new.master is not None and new.master != old.master:
+        parts.append(wire.attribute_u32(MASTER, index_of(new.master) if new.master else 0))
+    if new.kind is not None and new.kind != old.kind:
+        data = linkkinds.encode_change(old.kind, new.kind)
+        if data:
+            kind = wire.attribute_text(_INFO_KIND, linkkinds.name_of(new.kind))
+            parts.append(wire.nested(LINKINFO, kind, wire.nested(_INFO_DATA, data)))
+    if parts:
+        messages.append(_set(new.name, parts))
+    settings = _settings(new)
+    if settings:
+        messages.append(_set(new.name, settings))
+    flags = _flags(new)
+    if flags[1]:
+        messages.append(_set(new.name, (), flags))
+    return messages
+
+
+def remove(link: Link) -> bytes:
+    """The message that deletes a link, by name."""
+    return wire.pack_message(
+        DELLINK, 0, 0, _info.pack(0, 0, 0, 0, 0) + wire.attribute_text(IFNAME, link.name)
+    )
+
+
+def _set(name: str, parts: list[bytes] | tuple[()], flags: tuple[int, int] = (0, 0)) -> bytes:
+    header = _info.pack(0, 0, 0, *flags)
+    return wire.pack_message(
+        NEWLINK, 0, 0, b"".join((header, wire.attribute_text(IFNAME, name), *parts))
+    )
+
+
+def _flags(link: Link) -> tuple[int, int]:
+    """The flags that are stated and which of them are."""
+    flags = mask = 0
+    if link.up is not None:
+        mask |= UP
+        flags |= UP if link.up else 0
+    if link.promiscuous is not None:
+        mask |= _PROMISCUOUS
+        flags |= _PROMISCUOUS if link.promiscuous else 0
+    return flags, mask
+
+
+def _settings(link: Link) -> list[bytes]:
+    parts: list[bytes] = []
+    if link.alias is not None:
+        parts.append(wire.attribute_text(IFALIAS, link.alias))
+    if link.port is not None:
+        data = _port(link.port)
+        if data:
+            kind = wire.attribute_text(_INFO_SLAVE_KIND, "bridge")
+            parts.append(wire.nested(LINKINFO, kind, wire.nested(_INFO_SLAVE_DATA, data)))
+    if link.ipv6_link_local is not None:
+        mode = _GENERATE_EUI64 if link.ipv6_link_local else _GENERATE_NONE
+        inner = wire.nested(_AF_INET6, wire.attribute_u8(_INET6_ADDR_GEN_MODE, mode))
+        parts.append(wire.nested(AF_SPEC, inner))
+    return parts
+
+
+def _port(port: BridgePort) -> bytes:
+    parts = [
+        wire.attribute_u8(type, value)
+        for name, type in _PORT_FLAGS
+        if (value := getattr(port, name)) is not None
+    ]
+    if port.state is not None:
+        parts.append(wire.attribute_u8(_PORT_STATE, port.state))
+    return b"".join(parts)
+
+
+def _peer(veth: Veth, namespace: int | None) -> bytes:
+    parts = []
+    if veth.peer_name is not None:
+        parts.append(wire.attribute_text(IFNAME, veth.peer_name))
+    if veth.peer_mac is not None:
+        parts.append(wire.attribute(ADDRESS, mac_bytes(veth.peer_mac)))
+    if veth.peer_mtu is not None:
+        parts.append(wire.attribute_u32(MTU, veth.peer_mtu))
+    if namespace is not None:
+        parts.append(wire.attribute_u32(NET_NS_FD, namespace))
+    up = UP if veth.peer_up else 0
+    header = _info.pack(0, 0, 0, up, up)
+    return wire.attribute(_VETH_INFO_PEER, header + b"".join(parts))
+
+
+_VETH_INFO_PEER = 1
+
+
+# Decode -------------------------------------------------------------------------------
+
+
+def list_all() -> bytes:
+    """The message whose dump is every link, without statistics."""
+    return wire.pack_message(
+        GETLINK, 0, 0, _info.pack(0, 0, 0, 0, 0) + wire.attribute_u32(EXT_MASK, _SKIP_STATISTICS)
+    )
+
+
+def get(name: str) -> bytes:
+    """The message that asks for one link by name."""
+    return wire.pack_message(
+        GETLINK, 0, 0,
+        _info.pack(0, 0, 0, 0, 0)
+        + wire.attribute_text(IFNAME, name)
+        + wire.attribute_u32(EXT_MASK, _SKIP_STATISTICS),
+    )  # fmt: skip
+
+
+def decode(payload: bytes, namespace: str) -> SeenLink:
+    """A link from the payload of an RTM_NEWLINK message."""
+    _, hardware, index, flags, _ = _info.unpack_from(payload)
+    attributes = wire.parse_attributes(payload, INFO_SIZE)
+    get = attributes.get
+    info: Mapping[int, bytes] = {}
+    if (linkinfo := get(LINKINFO)) is not None:
+        info = wire.parse_attributes(linkinfo)
+    if _INFO_KIND in info:
+        data = info.get(_INFO_DATA)
+        kind = linkkinds.decode(
+            wire.read_text(info[_INFO_KIND]), wire.parse_attributes(data) if data else {}
+        )
+    else:
+        kind = Loopback() if flags & _LOOPBACK else Physical()
+    port = None
+    if info.get(_INFO_SLAVE_KIND) == b"bridge\0" and _INFO_SLAVE_DATA in info:
+        port = _decode_port(wire.parse_attributes(info[_INFO_SLAVE_DATA]))
+    mac, alias = get(ADDRESS), get(IFALIAS)
+    carrier, netnsid = get(CARRIER), get(LINK_NETNSID)
+    link = Link(
+        namespace=namespace,
+        name=wire.read_text(attributes[IFNAME]),
+        kind=kind,
+        mac=mac_text(mac) if mac else None,
+        mtu=wire.read_u32(attributes[MTU]),
+        up=bool(flags & UP),
+        master="",
+        alias=wire.read_text(alias) if alias else "",
+        port=port,
+        ipv6_link_local=_link_local(get(AF_SPEC)),
+        promiscuous=bool(flags & _PROMISCUOUS),
+        index=index,
+        carrier=bool(carrier[0]) if carrier else None,
+    )
+    other = get(LINK)
+    return SeenLink(
+        link,
+        index,
+        wire.read_u32(attributes[MASTER]) if MASTER in attributes else 0,
+        wire.read_u32(other) if other else 0,
+        wire.read_s32(netnsid) if netnsid else None,
+        attributes,
+    )
+
+
+def _decode_port(data: Mapping[int, bytes]) -> BridgePort:
+    values = {name: bool(data[type][0]) for name, type in _PORT_FLAGS if type in data}
+    state = data[_PORT_STATE][0] if _PORT_STATE in data else None
+    return BridgePort(state=state, **values)
+
+
+def _link_local(af_spec: bytes | None) -> bool | None:
+    if af_spec is None:
+        return None
+    inet6 = wire.parse_attributes(af_spec).get(_AF_INET6)
+    if inet6 is None:
+        return None
+    mode = wire.parse_attributes(inet6).get(_INET6_ADDR_GEN_MODE)
+    return None if mode is None else mode[0] != _GENERATE_NONE
