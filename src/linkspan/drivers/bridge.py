@@ -84,15 +84,12 @@ class BridgeDriver:
             Sysctl(path=f"ipv4/conf/{name}/route_localnet", value="1"),
             firewall.inet("bridges", name),
         ]
-        if _is_on(network, "source_check"):
-            objects.append(firewall.bridge("checked", name))
         if network.internal:
             objects.append(firewall.inet("internal", name))
         if _is_on(network, "icc"):
             objects.append(firewall.inet("open", name, name))
         else:
             objects.append(firewall.inet("isolated", name))
-            objects.append(firewall.bridge("isolated", name))
         for subnet in network.subnets:
             objects.extend(_subnet_objects(network, subnet.subnet, subnet.gateway))
         return DataPlane(objects)
@@ -122,6 +119,10 @@ class BridgeDriver:
             ),
             firewall.bridge("macs", port, mac),
         ]
+        if _is_on(network, "source_check"):
+            objects.append(firewall.bridge("checked", port))
+        if not _is_on(network, "icc"):
+            objects.append(firewall.bridge("isolated", port))
         for with_length in (endpoint.ipv4, endpoint.ipv6):
             if with_length is None:
                 continue

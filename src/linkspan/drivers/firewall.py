@@ -1,7 +1,8 @@
 """The constant firewall layout: two tables whose rules never grow.
 
 `inet linkspan` decides what is routed, translated and refused; `bridge linkspan` drops
-frames whose MAC or address is not their port's own. What differs from host to host is in
+frames whose MAC or address is not their port's own. The bridge table knows ports, not
+bridges: a kernel may lack the bridge family's own metadata (NFT_BRIDGE_META). What differs from host to host is in
 the sets and maps; drivers state those as elements. docs/firewall.md explains each chain.
 
 The rules are right whether bridged packets pass the IP hooks (bridge-nf-call-iptables 1)
@@ -259,8 +260,8 @@ _INET_CHAINS = (
 )
 
 _BRIDGE_SETS = (
-    SetDefinition(name="checked", key=("ifname",), comment="bridges whose sources are checked"),
-    SetDefinition(name="isolated", key=("ifname",), comment="bridges whose members are apart"),
+    SetDefinition(name="checked", key=("ifname",), comment="ports whose sources are checked"),
+    SetDefinition(name="isolated", key=("ifname",), comment="ports kept apart from the others"),
     SetDefinition(name="macs", key=("ifname", "ether_addr")),
     SetDefinition(name="sources", key=("ifname", "ether_addr", "ipv4_addr")),
     SetDefinition(name="sources6", key=("ifname", "ether_addr", "ipv6_addr")),
@@ -281,7 +282,7 @@ _BRIDGE_CHAINS = (
         type="filter",
         priority=-300,
         rules=(
-            _rule(Match(Meta("ibrname"), Named("checked"), "!="), _ACCEPT),
+            _rule(Match(_IN, Named("checked"), "!="), _ACCEPT),
             _rule(
                 Match(_concat(*_FRAME), Named("macs"), "!="),
                 Counter(),
@@ -339,7 +340,7 @@ _BRIDGE_CHAINS = (
         priority=-200,
         rules=(
             _rule(
-                Match(Meta("ibrname"), Named("isolated")),
+                Match(_IN, Named("isolated")),
                 Match(Masked(Meta("mark"), TRANSLATED_MARK), 0),
                 Counter(),
                 _DROP,
