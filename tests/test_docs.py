@@ -106,6 +106,34 @@ def test_the_generator_sees_options_groups_and_hidden_things():
     assert "secret" not in text
 
 
+def test_every_chain_and_set_of_the_firewall_is_explained():
+    from linkspan.drivers.firewall import TABLES
+
+    page = (DOCS / "firewall.md").read_text()
+    sections = dict(re.findall(r"^## (\w+ linkspan)\n(.*?)(?=^## |\Z)", page, re.M | re.S))
+    missing = [
+        f"{table.family} {table.name}: {part.name}"
+        for table in TABLES
+        for part in (*table.chains, *table.sets)
+        if f"`{part.name}`" not in sections[f"{table.family} {table.name}"]
+    ]
+    assert missing == []
+
+
+def test_every_option_of_the_bridge_driver_is_explained():
+    from linkspan.drivers.bridge import KNOWN_OPTIONS, OPTION_ALIASES
+
+    page = (DOCS / "networks" / "bridge.md").read_text()
+    names = [*KNOWN_OPTIONS, *OPTION_ALIASES]
+    assert [name for name in names if f"| `{name}` |" not in page] == []
+
+
+def test_every_driver_has_a_page():
+    from linkspan.drivers.registry import DRIVERS
+
+    assert [name for name in DRIVERS if not (DOCS / "networks" / f"{name}.md").exists()] == []
+
+
 def nav_pages() -> list[str]:
     """The pages that the nav of mkdocs.yml names."""
     nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:\n", 1)[1]
