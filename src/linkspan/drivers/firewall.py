@@ -2,8 +2,9 @@
 
 `inet linkspan` decides what is routed, translated and refused; `bridge linkspan` drops
 frames whose MAC or address is not their port's own. The bridge table knows ports, not
-bridges: a kernel may lack the bridge family's own metadata (NFT_BRIDGE_META). What differs from host to host is in
-the sets and maps; drivers state those as elements. docs/firewall.md explains each chain.
+bridges: a kernel may lack the bridge family's own metadata (NFT_BRIDGE_META). What differs
+from host to host is in the sets and maps; drivers state those as elements.
+docs/firewall.md explains each chain.
 
 The rules are right whether bridged packets pass the IP hooks (bridge-nf-call-iptables 1)
 or not. With 1, a packet that one member of a network sends to the host and that is

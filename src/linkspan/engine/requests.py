@@ -1,0 +1,88 @@
+"""What is asked of the engine. These records are also the JSON bodies of the HTTP API.
+
+A field that is not stated has its default; one that is not known is refused.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something that is asked for, as it arrives: not yet checked for sense."""
+
+
+class SubnetRequest(Request, frozen=True):
+    """A subnet of a network. Without `subnet` one is chosen from the default pools."""
+
+    subnet: str | None = None
+    gateway: str | None = None
+    """Default: the first address. Not stated for an internal network either."""
+    ip_range: str | None = None
+    """The part of the subnet that addresses are leased from; default: all of it."""
+    reserved: dict[str, str] = {}
+    """Addresses that are never leased, by a name that says why."""
+
+
+class NetworkRequest(Request, frozen=True):
+    """A network to create."""
+
+    name: str
+    driver: str = "bridge"
+    subnets: list[SubnetRequest | str] = []
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    internal: bool = False
+
+
+class NetworkAttachment(Request, frozen=True):
+    """A network that a sandbox joins, and what it wishes to have there."""
+
+    network: str
+    """Name or id."""
+    ip: str | None = None
+    ipv6: str | None = None
+    mac: str | None = None
+    gateway_priority: int = 0
+    """The endpoint with the highest one carries the default route and the published ports."""
+    aliases: list[str] = []
+
+
+class AttachmentRequest(Request, frozen=True):
+    """What sandboxes and containers have in common."""
+
+    name: str | None = None
+    """Default: a readable one is made up."""
+    networks: list[NetworkAttachment | str] | None = None
+    """Default: the default network. An empty list is the same as ["none"]."""
+    ports: list[str] = []
+    """[[HOST_IP:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]"""
+    labels: dict[str, str] = {}
+    hostname: str | None = None
+
+
+class SandboxRequest(AttachmentRequest, frozen=True):
+    """A sandbox to create: in a namespace of its own, or in one that exists already."""
+
+    netns: str | None = None
+    """Path of a file that holds a network namespace."""
+    pid: int | None = None
+    """A process whose network namespace is meant, instead of a path."""
+
+
+class ContainerRequest(AttachmentRequest, frozen=True):
+    """A container to run, with a sandbox of its own."""
+
+    command: list[str]
+    env: list[str] = []
+    user: str | None = None
+    workdir: str | None = None
+    rootfs: str | None = None
+    """Default: a scratch overlay of the host's own file system."""
+    tty: bool = False
+    interactive: bool = False
+    privileged: bool = False
+    restart: str = "no"
+    """no, always, unless-stopped, on-failure or on-failure:N."""
+    remove: bool = False
+    """Remove the container when it ends."""
