@@ -37,6 +37,28 @@ as_root() {
     fi
 }
 
+# quietly COMMAND...: its output only if it fails.
+quietly() {
+    local output
+    if ! output=$("$@" 2>&1 </dev/null); then
+        printf '%s\n' "$output" | tail -n 40 >&2
+        fail "failed: $*"
+    fi
+}
+
+# find_python: prints the first Python that is new enough and can make virtual environments.
+find_python() {
+    local candidate
+    for candidate in "${LINKSPAN_PYTHON:-python3}" /usr/bin/python3 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import ensurepip, sqlite3, sys, venv; sys.exit(sys.version_info < (3, 11))' \
+            2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.11 or newer with venv and sqlite3 found (set LINKSPAN_PYTHON)"
+}
+
 # ensure_setup: packages and venv are there; quick when they already are.
 # Without a way to become root, only the venv is made.
 ensure_setup() {
