@@ -1,0 +1,139 @@
+"""Which of the host's own interfaces must forward for our networks, and what that needs.
+
+An interface counts when it has an IPv4 address or a route, because packets for published
+ports can arrive there and packets of containers leave. Forwarding is switched on where it
+is off, and such interfaces are listed in the firewall's set `uplinks`, which is also how a
+later start knows that they forward only because of us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from linkspan.dataplane import (
+    HOST,
+    Add,
+    Address,
+    Bridge,
+    Change,
+    DataPlane,
+    Element,
+    Link,
+    Loopback,
+    Object,
+    Operation,
+    Remove,
+    Replace,
+    Route,
+    Sysctl,
+)
+from linkspan.drivers.firewall import NAME
+from linkspan.drivers.uplink import describe_uplinks
+
+ALIAS_PREFIX = "linkspan:"
+_KERNEL_PROTOCOL = 2
+
+
+def is_ours(link: Link) -> bool:
+    """Whether the link carries our mark."""
+    return bool(link.alias) and str(link.alias).startswith(ALIAS_PREFIX)
+
+
+def find_uplinks(host: DataPlane) -> list[str]:
+    """Names of the host's interfaces that its packets come and go by.
+
+    Left out are loopback, links of ours, ports of bridges, and bridges that lead only to
+    their own subnet: those of other container networks. A bridge with a route through a
+    gateway is the host's own.
+    """
+    addressed = {a.link for a in host.of(Address) if a.namespace == HOST and ":" not in a.address}
+    routed, gateways = _routed_links(host)
+    bridges = {
+        link.name for link in host.of(Link) if link.namespace == HOST and _is_bridge(link)
+    }
+    found = []
+    for link in host.of(Link):
+        if link.namespace != HOST or isinstance(link.kind, Loopback) or is_ours(link):
+            continue
+        if link.master in bridges:
+            continue
+        needed = gateways if _is_bridge(link) else addressed | routed
+        if link.name in needed:
+            found.append(link.name)
+    return sorted(found)
+
+
+def _is_bridge(link: Link) -> bool:
+    return isinstance(link.kind, Bridge)
+
+
+def _routed_links(host: DataPlane) -> tuple[set[str], set[str]]:
+    """Links that have unicast routes which someone set, and those of them with a gateway."""
+    routed: set[str] = set()
+    gateways: set[str] = set()
+    for route in host.of(Route):
+        if route.namespace != HOST or ":" in route.destination or route.type != "unicast":
+            continue
+        ways = [(hop.link, hop.gateway) for hop in route.hops or ()]
+        for link, gateway in [(route.link, route.gateway), *ways]:
+            if link is not None:
+                if route.protocol != _KERNEL_PROTOCOL:
+                    routed.add(link)
+                if gateway is not None:
+                    gateways.add(link)
+    return routed, gateways
+
+
+def forwarding(interface: str) -> str:
+    """The setting that makes an interface forward IPv4."""
+    return f"ipv4/conf/{interface}/forwarding"
+
+
+def plan_uplinks(
+    uplinks: list[str], *, host_is_router: bool, settings: dict[str, str], guarded: set[str]
+) -> tuple[DataPlane, Change]:
+    """What our uplinks need now, and the change that gets there.
+
+    `settings` are the forwarding settings as read, by path; `guarded` the elements of the
+    set `uplinks`. An interface that forwards and is not guarded does so by somebody else's
+    will, and is left alone. When the host became a router, guards are taken away and no
+    forwarding is switched off; when an interface is no uplink any more, it stops
+    forwarding if it did so for us.
+    """
+    ours = [
+        name
+        for name in uplinks
+        if name in guarded or settings.get(forwarding(name)) == "0"
+    ]
+    wanted = describe_uplinks(ours, host_is_router=host_is_router)
+    operations: list[Operation] = []
+    for item in wanted:
+        if isinstance(item, Sysctl):
+            if settings.get(item.path) not in (None, item.value):
+                operations.append(Replace(_as_read(item, settings), item))
+        elif isinstance(item, Element) and item.first[0] not in guarded:
+            # The guard comes first: nothing is forwarded unguarded for a moment.
+            operations.insert(0, Add(item))
+    kept = {item.first[0] for item in wanted.of(Element)}
+    for name in sorted(guarded - {str(part) for part in kept}):
+        operations += _release(name, host_is_router, settings)
+    return wanted, tuple(operations)
+
+
+def release_uplinks(guarded: set[str], *, host_is_router: bool, settings: dict[str, str]) -> Change:
+    """The change that gives every interface back as it was before us."""
+    operations: list[Operation] = []
+    for name in sorted(guarded):
+        operations += _release(name, host_is_router, settings)
+    return tuple(operations)
+
+
+def _release(name: str, host_is_router: bool, settings: dict[str, str]) -> Iterator[Operation]:
+    path = forwarding(name)
+    if not host_is_router and settings.get(path) == "1":
+        yield Replace(Sysctl(path=path, value="1"), Sysctl(path=path, value="0"))
+    yield Remove(Element(family="inet", table=NAME, set="uplinks", first=(name,)))
+
+
+def _as_read(item: Sysctl, settings: dict[str, str]) -> Object:
+    return Sysctl(path=item.path, value=settings[item.path])
