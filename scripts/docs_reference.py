@@ -1,4 +1,4 @@
-"""Writes the reference parts of docs/cli.md and docs/errors.md from the code itself.
+"""Writes the reference parts of docs/cli.md, docs/api.md and docs/errors.md from the code itself.
 
 The text between `<!-- reference: start -->` and `<!-- reference: end -->` is made here;
 everything around it is written by hand. `--check` changes nothing and fails when a page is old.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -94,6 +94,25 @@ def describe_errors() -> str:
     return "\n".join(["| Code | Status | Class | Situation |", "|---|---|---|---|", *rows])
 
 
+def describe_operations() -> str:
+    """The reference part of docs/api.md."""
+    from linkspan.api.application import OPERATIONS
+
+    rows = []
+    for one in OPERATIONS:
+        query = ", ".join(f"`{parameter.name}`" for parameter in one.query)
+        rows.append(f"| `{one.method} {one.path}` | {one.summary} | {query} |")
+    return "\n".join(["| Operation | What it does | Query |", "|---|---|---|", *rows])
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": describe_commands,
+    "api.md": describe_operations,
+    "errors.md": describe_errors,
+}
+"""Each page with a generated part, and what writes it."""
+
+
 def replace_reference(page: str, reference: str) -> str:
     """The page with this reference between its markers."""
     before, found_start, rest = page.partition(START)
@@ -104,12 +123,12 @@ def replace_reference(page: str, reference: str) -> str:
 
 
 def main() -> None:
-    """Write or check both pages."""
+    """Write or check the pages."""
     parser = argparse.ArgumentParser(prog="scripts/docs-reference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, fail when old")
     check = parser.parse_args().check
     old = []
-    for name, describe in (("cli.md", describe_commands), ("errors.md", describe_errors)):
+    for name, describe in PAGES.items():
         path = DOCS / name
         current = path.read_text()
         fresh = replace_reference(current, describe())
