@@ -70,7 +70,7 @@ class SandboxRequest(AttachmentRequest, frozen=True):
     """A process whose network namespace is meant, instead of a path."""
 
 
-class ContainerRequest(AttachmentRequest, frozen=True):
+class ContainerRequest(AttachmentRequest, frozen=True, kw_only=True):
     """A container to run, with a sandbox of its own."""
 
     command: list[str]
