@@ -106,9 +106,9 @@ def describe_operations() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "cli.md": describe_commands,
-    "api.md": describe_operations,
     "errors.md": describe_errors,
+    "api.md": describe_operations,
+    "cli.md": describe_commands,
 }
 """Each page with a generated part, and what writes it."""
 

@@ -132,6 +132,27 @@ def test_every_driver_has_a_page():
     assert [name for name in DRIVERS if not (DOCS / "networks" / f"{name}.md").exists()] == []
 
 
+def test_every_field_of_a_request_is_explained():
+    from linkspan.engine import requests
+
+    page = (DOCS / "api.md").read_text()
+    missing = [
+        f"{name}.{field}"
+        for name, one in vars(requests).items()
+        if isinstance(one, type) and issubclass(one, requests.Request)
+        for field in one.__struct_fields__
+        if not re.search(rf"^\| [^|]*`{field}`", page, re.M)
+    ]
+    assert missing == []
+
+
+def test_every_setting_is_explained():
+    from linkspan.engine.settings import Settings
+
+    page = (DOCS / "operations.md").read_text()
+    assert [one for one in Settings.__struct_fields__ if f"| `{one}` |" not in page] == []
+
+
 def nav_pages() -> list[str]:
     """The pages that the nav of mkdocs.yml names."""
     nav = (ROOT / "mkdocs.yml").read_text().split("\nnav:\n", 1)[1]
