@@ -8,7 +8,8 @@
     │   ├── NameInUse
     │   ├── AddressInUse
     │   ├── PortInUse
-    │   └── NetworkInUse
+    │   ├── NetworkInUse
+    │   └── Outdated
     ├── Exhausted             a pool has nothing left to give (409)
     ├── Unsupported           this kernel or host lacks a feature (501)
     ├── KernelRefused         the kernel answered an operation with an errno (500)
@@ -91,6 +92,12 @@ class NetworkInUse(Conflict):
     """A network still has endpoints, or is one that linkspan needs."""
 
     code = "network_in_use"
+
+
+class Outdated(Conflict):
+    """State changed between a decision and its writing; trying again decides anew."""
+
+    code = "outdated"
 
 
 class Exhausted(LinkspanError):
