@@ -22,6 +22,8 @@ SUBSYSTEM = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _MESSAGE_OFFSET = 2
 """NLMSGERR_ATTR_OFFS: where in the message the refused attribute starts."""
+_USUAL_SIZE = 64 << 10
+"""Bytes that fit any socket's send buffer."""
 _TRIES = 20
 _PASSING = (errno.EAGAIN, errno.ENOBUFS, errno.EINTR, 512)
 """512 is ERESTART, which the kernel lets out when another transaction came between."""
@@ -53,16 +55,16 @@ class Message(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """A message that the kernel refused. `index` is -1 for the batch as a whole."""
+    """A message that the kernel refused. `place` counts from 0, -1 stands for the whole batch."""
 
-    index: int
+    place: int
     errno: int
     offset: int
     detail: str
 
 
 def netfilter_header(family: int, resource: int = 0) -> bytes:
-    """struct nfgenmsg: family, version 0, resource id in network order."""
+    """The header struct nfgenmsg: family, version 0, resource id in network order."""
     return struct.pack(">BBH", family, 0, resource)
 
 
@@ -96,7 +98,8 @@ def _send_once(sock: NetlinkSocket, messages: Sequence[Message]) -> tuple[Failur
         parts.append(wire.pack_message(SUBSYSTEM << 8 | message.type, flags, number, body))
     parts.append(wire.pack_message(_BATCH_END, wire.REQUEST, last + 1, edge))
     data = b"".join(parts)
-    sock.set_send_buffer(max(len(data) * 2, 1 << 20)) if len(data) > 100_000 else None
+    if len(data) > _USUAL_SIZE:
+        sock.set_send_buffer(2 * len(data))
     try:
         sock.send(data)
     except OSError as error:
@@ -115,10 +118,8 @@ def _collect(sock: NetlinkSocket, first: int, last: int) -> tuple[Failure, ...]:
             refusal = read_refusal(flags, payload)
             if refusal is not None:
                 offset = _refused_offset(flags, payload)
-                failures.append(
-                    Failure(number - first - 1, refusal.errno, offset, refusal.detail)
-                )
-            if number == last or number == first:
+                failures.append(Failure(number - first - 1, refusal.errno, offset, refusal.detail))
+            if number in (first, last):
                 return tuple(sorted(failures))
 
 

@@ -20,47 +20,25 @@ from itertools import chain as joined
 from linkspan.dataplane.objects import Element, Part
 from linkspan.dataplane.rules import SetDefinition
 from linkspan.errors import InvalidRequest
+from linkspan.kernel.netfilter.element_lists import (
+    INTERVAL_END,
+    Item,
+    pair_ends,
+    read_items,
+    read_uniform_items,
+)
 from linkspan.kernel.netfilter.values import DataType, find_type, join_range, split_prefix
-from linkspan.kernel.netlink.wire import attribute, iterate_attributes, nested, parse_attributes
+from linkspan.kernel.netfilter.verdicts import pack_verdict, read_verdict
+from linkspan.kernel.netlink.wire import attribute, nested, parse_attributes
 
 _NESTED = 0x8000
 _ITEM = 1
 _KEY, _DATA, _FLAGS, _KEY_END = 1, 2, 3, 10
 _DATA_VALUE, _DATA_VERDICT = 1, 2
-_VERDICT_CODE, _VERDICT_CHAIN = 1, 2
-_INTERVAL_END = 1
-_CATCH_ALL = 2
-_END_FLAG = attribute(_FLAGS, struct.pack(">I", _INTERVAL_END))
-
-VERDICT_CODES = {
-    "drop": 0, "accept": 1, "queue": 3, "continue": -1, "break": -2, "jump": -3, "goto": -4,
-    "return": -5,
-}  # fmt: skip
-_VERDICT_NAMES = {code: name for name, code in VERDICT_CODES.items()}
+_END_FLAG = attribute(_FLAGS, struct.pack(">I", INTERVAL_END))
 
 Span = tuple[bytes, bytes]
 """First and last value, both included."""
-
-
-def pack_verdict(text: str) -> bytes:
-    """The attributes of a verdict: "accept", "jump CHAIN" (NFTA_DATA_VERDICT)."""
-    name, _, target = text.partition(" ")
-    code = VERDICT_CODES.get(name)
-    if code is None or bool(target) != (name in ("jump", "goto")):
-        raise InvalidRequest(f"{text!r} is not a verdict; write accept, drop, jump CHAIN, ...")
-    parts = [attribute(_VERDICT_CODE, struct.pack(">i", code))]
-    if target:
-        parts.append(attribute(_VERDICT_CHAIN, target.encode() + b"\0"))
-    return nested(_DATA_VERDICT, *parts)
-
-
-def read_verdict(payload: bytes) -> str:
-    """The text of a verdict's attributes."""
-    found = parse_attributes(payload)
-    code = struct.unpack(">i", found[_VERDICT_CODE])[0]
-    name = _VERDICT_NAMES.get(code, str(code))
-    chain = found.get(_VERDICT_CHAIN)
-    return f"{name} {chain.rstrip(bytes(1)).decode()}" if chain else name
 
 
 def _padding(kind: DataType) -> bytes:
@@ -182,7 +160,9 @@ class SetCodec:
         if element.last is not None:
             first, last = self._join(element.first), self._join(element.last)
             if first > last:
-                raise InvalidRequest(f"{describe_element(element)}: the range ends before it starts")
+                raise InvalidRequest(
+                    f"{describe_element(element)}: the range ends before it starts"
+                )
             return first, last
         lows, highs = [], []
         for kind, encode, part in zip(self.kinds, self._encoders, element.first, strict=True):
@@ -215,9 +195,14 @@ class SetCodec:
         make = partial(
             Element, namespace=namespace, family=family, table=table, set=self.definition.name
         )
-        items = joined.from_iterable(self._items(payload) for payload in payloads)
+        plain = not self.interval and not self.verdicts
+        items: Iterator[Item] = joined.from_iterable(
+            (plain and read_uniform_items(payload, self.key_size, self.data_size))
+            or read_items(payload)
+            for payload in payloads
+        )
         if self.interval and not self.concatenated:
-            items = _pair_ends(items)
+            items = pair_ends(items)
         if not self.interval:
             for key, _, data, _ in items:
                 yield make(first=self.read_key(key), data=self.read_data(data))
@@ -225,49 +210,6 @@ class SetCodec:
         for key, end, data, _ in items:
             first, last = self.read_span(key, key if end is None else end)
             yield make(first=first, last=last, data=self.read_data(data))
-
-    def _items(self, payload: bytes) -> Iterator[_Item]:
-        """(key, end of key, data, flags) of each item of a list."""
-        if not self.interval and not self.verdicts:
-            fast = self._uniform_items(payload)
-            if fast is not None:
-                yield from fast
-                return
-        for _, body in iterate_attributes(payload):
-            found = parse_attributes(body)
-            flags = int.from_bytes(found.get(_FLAGS, b""), "big")
-            if flags & _CATCH_ALL or _KEY not in found:
-                continue
-            end = found.get(_KEY_END)
-            yield (
-                _value(found[_KEY]),
-                None if end is None else _value(end),
-                found.get(_DATA, b""),
-                flags,
-            )
-
-    def _uniform_items(self, payload: bytes) -> Iterator[_Item] | None:
-        """The items when all have one size and nothing but key and data, else None."""
-        key, data = self.key_size, self.data_size
-        body = _padded(key) + 8 + (_padded(data) + 8 if self.data_kinds else 0)
-        if not payload or len(payload) % (body + 4):
-            return None
-        layout = struct.Struct(
-            f"=4s4s4s{key}s{_padded(key) - key}x" + (f"{_padded(data) + 8}s" if data else "")
-        )
-        rows = list(layout.iter_unpack(payload))
-        head = struct.pack("=HH", body + 4, _ITEM)
-        heads = {row[:3] for row in rows}
-        if len(heads) != 1 or next(iter(heads))[0] != head:
-            return None
-        if next(iter(heads))[1] != struct.pack("=HH", _padded(key) + 8, _KEY):
-            return None
-        if not data:
-            return ((row[3], None, b"", 0) for row in rows)
-        data_head = struct.pack("=HH", _padded(data) + 8, _DATA)
-        if any(row[4][:4] != data_head for row in rows):
-            return None
-        return ((row[3], None, row[4][4:], 0) for row in rows)
 
     def read_key(self, key: bytes) -> tuple[Part, ...]:
         """The components of a key."""
@@ -284,7 +226,9 @@ class SetCodec:
             return data[::-1]
         return data
 
-    def read_span(self, first: bytes, last: bytes) -> tuple[tuple[Part, ...], tuple[Part, ...] | None]:
+    def read_span(
+        self, first: bytes, last: bytes
+    ) -> tuple[tuple[Part, ...], tuple[Part, ...] | None]:
         """(first, last) as an Element states them: prefixes are one part, not two ends."""
         if first == last:
             return self.read_key(first), None
@@ -314,9 +258,6 @@ class SetCodec:
         return tuple(parts)
 
 
-_Item = tuple[bytes, bytes | None, bytes, int]
-
-
 def _padded(size: int) -> int:
     return size + 3 & ~3
 
@@ -333,10 +274,6 @@ def _pack_item_head(size: int) -> bytes:
     return _pack_head(size + 4, _ITEM | _NESTED)
 
 
-def _value(payload: bytes) -> bytes:
-    return parse_attributes(payload).get(_DATA_VALUE, b"")
-
-
 def next_value(value: bytes) -> bytes | None:
     """The number behind `value` in as many bytes, None behind the highest."""
     number = int.from_bytes(value, "big") + 1
@@ -344,21 +281,6 @@ def next_value(value: bytes) -> bytes | None:
         return number.to_bytes(len(value), "big")
     except OverflowError:
         return None
-
-
-def _pair_ends(items: Iterable[_Item]) -> Iterator[_Item]:
-    """Join the first values of ranges with the end marks behind them (nft_set_rbtree.c)."""
-    rows = sorted(items, key=lambda item: (item[0], not item[3] & _INTERVAL_END))
-    start: _Item | None = None
-    for row in rows:
-        if start is not None:
-            last = int.from_bytes(row[0], "big") - 1
-            yield start[0], last.to_bytes(len(row[0]), "big"), start[2], start[3]
-            start = None
-        if not row[3] & _INTERVAL_END:
-            start = row
-    if start is not None:
-        yield start[0], b"\xff" * len(start[0]), start[2], start[3]
 
 
 def describe_element(element: Element) -> str:

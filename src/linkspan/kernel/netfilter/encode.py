@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from typing import Final
 
 from linkspan.kernel.netlink.wire import attribute, attribute_text, nested
 
@@ -15,7 +16,7 @@ EQUAL, NOT_EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL = range(6)
 LINK_HEADER, NETWORK_HEADER, TRANSPORT_HEADER = range(3)
 SNAT, DNAT = 0, 1
 
-LITTLE = sys.byteorder == "little"
+LITTLE: Final = sys.byteorder == "little"
 _u32 = struct.Struct(">I").pack
 _u64 = struct.Struct(">Q").pack
 
@@ -86,7 +87,7 @@ def outside(word: int, first: bytes, last: bytes) -> bytes:
 
 
 def mask(word: int, mask_bytes: bytes, xor: bytes) -> bytes:
-    """register = (register & mask) ^ xor."""
+    """Set a register to (register & mask) ^ xor."""
     return expression(
         "bitwise", number(1, register(word)), number(2, register(word)),
         number(3, len(mask_bytes)), value(4, mask_bytes), value(5, xor),

@@ -8,7 +8,7 @@ Unsupported with its text: a rule is never loaded in part.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from linkspan.dataplane.objects import Part
@@ -37,10 +37,10 @@ from linkspan.dataplane.rules import (
 from linkspan.errors import InvalidRequest, Unsupported
 from linkspan.kernel.netfilter import encode
 from linkspan.kernel.netfilter.batch import FAMILIES
-from linkspan.kernel.netfilter.elements import pack_verdict
 from linkspan.kernel.netfilter.fields import CT_MARK, META_MARK, find_field
 from linkspan.kernel.netfilter.matches import AnonymousSet, RuleBody, anonymous_set
 from linkspan.kernel.netfilter.values import find_type
+from linkspan.kernel.netfilter.verdicts import pack_verdict
 
 _MARK_BITS = 0xFFFFFFFF
 _NAT_FLAGS = {"random": 4, "persistent": 8, "fully-random": 16}
@@ -204,9 +204,7 @@ def _ends(value: Part | Range) -> tuple[Part, Part | None]:
     return value, None
 
 
-def _constants(
-    body: RuleBody, family: str, statement: Nat, flags: int
-) -> tuple[_Pair, _Pair, int]:
+def _constants(body: RuleBody, family: str, statement: Nat, flags: int) -> tuple[_Pair, _Pair, int]:
     address: _Pair = (None, None)
     word = 0
     if statement.address is not None:
@@ -227,7 +225,12 @@ def _constant_ports(
     return words, flags | _PORT_GIVEN
 
 
-def _load_constants(body, encode_part, ends, word):  # type: ignore[no-untyped-def]
+def _load_constants(
+    body: RuleBody,
+    encode_part: Callable[[Part], bytes],
+    ends: tuple[Part, Part | None],
+    word: int,
+) -> tuple[_Pair, int]:
     """Load one or two constants, each at the start of a 16-byte register as nft does."""
     words: list[int | None] = []
     for end in ends:

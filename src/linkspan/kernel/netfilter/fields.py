@@ -7,6 +7,7 @@ tested before, unless an earlier statement of the rule did so.
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
 
 from linkspan.dataplane.rules import Concat, Ct, Expression, Fib, Masked, Meta, Payload
@@ -46,10 +47,12 @@ class Field(NamedTuple):
         else:
             loaded = encode.load_fib(numbers[0], numbers[1], word)
         if self.masked is not None:
-            order = "little" if self.kind.host_order and encode.LITTLE else "big"
-            keep, xor = (n.to_bytes(self.kind.size, order) for n in self.masked)
+            keep, xor = (self._pack(number) for number in self.masked)
             loaded += encode.mask(word, keep, xor)
         return loaded
+
+    def _pack(self, number: int) -> bytes:
+        return number.to_bytes(self.kind.size, sys.byteorder if self.kind.host_order else "big")
 
 
 _META = {

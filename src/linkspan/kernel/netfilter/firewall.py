@@ -11,6 +11,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
+import msgspec
+
 from linkspan.dataplane.diff import Operation
 from linkspan.dataplane.objects import HOST, Element
 from linkspan.dataplane.rules import Table
@@ -110,9 +112,9 @@ class Firewall:
         return self._remove_type == batch.DESTROY_ELEMENT and any(
             failure.errno == errno.EINVAL
             and failure.offset == 0
-            and steps[failure.index].message.type == batch.DESTROY_ELEMENT
+            and steps[failure.place].message.type == batch.DESTROY_ELEMENT
             for failure in failures
-            if failure.index >= 0
+            if failure.place >= 0
         )
 
     def _remember(self, plan: Plan) -> None:
@@ -227,8 +229,6 @@ class Firewall:
             self._codecs[family, name, definition.name] = codec
             elements += observed.read_elements(self._socket, family, name, codec, self.name)
         if like is not None and not self.differences(like):
-            import msgspec
-
             return msgspec.structs.replace(like, namespace=self.name), tuple(elements)
         table = observed.shell(
             self.name, family, name, state,
@@ -242,9 +242,9 @@ def _missing(failures: tuple[Failure, ...], steps: Sequence[Step]) -> frozenset[
     """The elements of removals that failed because there was nothing to remove."""
     found: set[Element] = set()
     for failure in failures:
-        if failure.index < 0 or failure.errno != errno.ENOENT:
+        if failure.place < 0 or failure.errno != errno.ENOENT:
             return frozenset()
-        removed = steps[failure.index].removed
+        removed = steps[failure.place].removed
         if not removed:
             return frozenset()
         found |= set(removed)
@@ -253,7 +253,7 @@ def _missing(failures: tuple[Failure, ...], steps: Sequence[Step]) -> frozenset[
 
 def _refusal(failure: Failure, messages: Sequence[Message]) -> KernelRefused:
     detail = failure.detail or _REASONS.get(failure.errno, "")
-    if failure.index < 0:
+    if failure.place < 0:
         return KernelRefused("changing the firewall", failure.errno, detail)
-    what = messages[failure.index].describe(failure.offset)
+    what = messages[failure.place].describe(failure.offset)
     return KernelRefused(what, failure.errno, detail)

@@ -66,10 +66,14 @@ class RuleBody:
         if self._network == protocol:
             return
         if self._network is not None:
-            raise InvalidRequest(f"a rule tests for {self._network} and reads a field of {protocol}")
+            raise InvalidRequest(
+                f"a rule tests for {self._network} and reads a field of {protocol}"
+            )
         if self.family == "inet":
             if protocol not in _NFPROTO:
-                raise Unsupported(f"family inet sees no {protocol} packets; use family bridge or arp")
+                raise Unsupported(
+                    f"family inet sees no {protocol} packets; use family bridge or arp"
+                )
             self._compare(Meta("nfproto"), _NFPROTO[protocol])
         elif protocol == "arp":
             self._compare(Payload("ether", "type"), protocol)

@@ -50,9 +50,7 @@ class ChainState(NamedTuple):
 
 def read_table(sock: NetlinkSocket, family: str, name: str) -> TableState | None:
     """The table's attributes, None when there is no such table. Raises KernelRefused."""
-    answer = sock.query(
-        pack_request(batch.GET_TABLE, FAMILIES[family], attribute_text(1, name))
-    )
+    answer = sock.query(pack_request(batch.GET_TABLE, FAMILIES[family], attribute_text(1, name)))
     if isinstance(answer, Refusal):
         if answer.errno == _NO_ENTRY:
             return None
@@ -124,9 +122,7 @@ def read_sets(sock: NetlinkSocket, family: str, table: str) -> tuple[SetDefiniti
     return tuple(d for d in _all_sets(sock, family, table) if not d.name.startswith("__"))
 
 
-def read_anonymous_sets(
-    sock: NetlinkSocket, family: str, table: str
-) -> dict[str, SetDefinition]:
+def read_anonymous_sets(sock: NetlinkSocket, family: str, table: str) -> dict[str, SetDefinition]:
     """The sets that belong to rules, by the names that the kernel gave them."""
     return {d.name: d for d in _all_sets(sock, family, table) if d.name.startswith("__")}
 

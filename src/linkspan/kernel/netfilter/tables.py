@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from linkspan.dataplane.objects import Element
 from linkspan.dataplane.rules import Chain, SetDefinition, Table
@@ -79,11 +79,8 @@ def create_table(table: Table, flags: int, first_set_id: int = 1) -> list[Messag
             if rule.comment is not None:
                 body += attribute(7, _user_data(0, _comment(rule.comment)))
             messages.append(
-                Message(
-                    batch.NEW_RULE, wire.CREATE | wire.APPEND, family, body,
-                    lambda _, what=what: what,
-                )
-            )  # fmt: skip
+                Message(batch.NEW_RULE, wire.CREATE | wire.APPEND, family, body, _say(what))
+            )
     return messages
 
 
@@ -94,18 +91,22 @@ def delete_table(table: Table, missing_ok: bool = True) -> list[Message]:
     """
     body = attribute_text(1, table.name)
     what = f"removing table {table.family} {table.name}"
-    delete = Message(batch.DELETE_TABLE, 0, _family(table), body, lambda _: what)
+    delete = Message(batch.DELETE_TABLE, 0, _family(table), body, _say(what))
     if not missing_ok:
         return [delete]
-    return [Message(batch.NEW_TABLE, wire.CREATE, _family(table), body, lambda _: what), delete]
+    return [Message(batch.NEW_TABLE, wire.CREATE, _family(table), body, _say(what)), delete]
 
 
 def claim_table(family: str, name: str, flags: int) -> Message:
     """The message by which this socket becomes the owner of an orphaned table."""
     body = attribute_text(1, name) + number(2, flags)
-    return Message(
-        batch.NEW_TABLE, 0, FAMILIES[family], body, lambda _: f"claiming table {family} {name}"
-    )
+    what = f"claiming table {family} {name}"
+    return Message(batch.NEW_TABLE, 0, FAMILIES[family], body, _say(what))
+
+
+def _say(what: str) -> Callable[[int], str]:
+    """How a message describes itself when all of it is about one thing."""
+    return lambda _: what
 
 
 def _family(table: Table) -> int:
@@ -117,7 +118,7 @@ def _family(table: Table) -> int:
 def _declare(table: Table, flags: int) -> Message:
     what = f"table {table.family} {table.name}"
     body = attribute_text(1, table.name) + number(2, flags)
-    return Message(batch.NEW_TABLE, wire.CREATE, _family(table), body, lambda _: what)
+    return Message(batch.NEW_TABLE, wire.CREATE, _family(table), body, _say(what))
 
 
 def _create_chain(table: Table, chain: Chain) -> Message:
@@ -131,13 +132,13 @@ def _create_chain(table: Table, chain: Chain) -> Message:
         if chain.device is not None:
             hook += attribute_text(3, chain.device)
         body += attribute_text(7, chain.type) + number(5, _POLICIES[chain.policy]) + nested(4, hook)
-    return Message(batch.NEW_CHAIN, wire.CREATE, _family(table), body, lambda _: what)
+    return Message(batch.NEW_CHAIN, wire.CREATE, _family(table), body, _say(what))
 
 
 def _create_set(table: Table, definition: SetDefinition, number_: int) -> Message:
     what = f"set {table.family} {table.name} {definition.name}"
     body = attribute_text(1, table.name) + describe_set(definition, number_)
-    return Message(batch.NEW_SET, wire.CREATE, _family(table), body, lambda _: what)
+    return Message(batch.NEW_SET, wire.CREATE, _family(table), body, _say(what))
 
 
 def describe_set(definition: SetDefinition, number_: int, flags: int = 0, size: int = 0) -> bytes:
@@ -194,16 +195,14 @@ def _create_anonymous(table: Table, made: AnonymousSet, what: str) -> Iterator[M
     size = sum(2 if made.definition.interval and not codec.concatenated else 1 for _ in items)
     name = attribute_text(1, table.name)
     body = name + describe_set(made.definition, made.id, _ANONYMOUS | _CONSTANT, size)
-    yield Message(batch.NEW_SET, wire.CREATE, _family(table), body, lambda _: f"the set of {what}")
+    say = _say(f"the set of {what}")
+    yield Message(batch.NEW_SET, wire.CREATE, _family(table), body, say)
     body = name + attribute_text(2, made.definition.name) + number(4, made.id)
     body += nested(3, *items)
-    yield Message(batch.NEW_ELEMENT, wire.CREATE, _family(table), body,
-                  lambda _: f"the set of {what}")  # fmt: skip
+    yield Message(batch.NEW_ELEMENT, wire.CREATE, _family(table), body, say)
 
 
-def change_elements(
-    type: int, codec: SetCodec, elements: Sequence[Element]
-) -> Iterator[Message]:
+def change_elements(type: int, codec: SetCodec, elements: Sequence[Element]) -> Iterator[Message]:
     """Messages that add (NEW_ELEMENT) or remove elements of one set, as many as needed."""
     if not elements:
         return

@@ -7,7 +7,12 @@ order, and every attribute that we would send has the value that we would send.
 
 from __future__ import annotations
 
-from linkspan.dataplane.rules import SetDefinition, Table
+from collections.abc import Mapping
+
+import msgspec
+
+from linkspan.dataplane.objects import Element
+from linkspan.dataplane.rules import Chain, SetDefinition, Table
 from linkspan.kernel.netfilter import observed
 from linkspan.kernel.netfilter.elements import SetCodec
 from linkspan.kernel.netfilter.expressions import CompiledRule, compile_rule
@@ -46,8 +51,8 @@ def find_differences(sock: NetlinkSocket, table: Table) -> tuple[str, ...]:
     bare = {chain.name: _without_rules(chain) for chain in table.chains}
     lines += _compare(title, "chain", bare, chains)
     rows: dict[str, list[RuleState]] = {}
-    for rule in observed.read_rules(sock, family, name):
-        rows.setdefault(rule.chain, []).append(rule)
+    for state_of_rule in observed.read_rules(sock, family, name):
+        rows.setdefault(state_of_rule.chain, []).append(state_of_rule)
     anonymous = _Anonymous(sock, family, name)
     for chain in table.chains:
         have = rows.get(chain.name, [])
@@ -63,13 +68,13 @@ def find_differences(sock: NetlinkSocket, table: Table) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _without_rules(chain):  # type: ignore[no-untyped-def]
-    import msgspec
-
+def _without_rules(chain: Chain) -> Chain:
     return msgspec.structs.replace(chain, rules=())
 
 
-def _compare(title, kind, wanted, have):  # type: ignore[no-untyped-def]
+def _compare(
+    title: str, kind: str, wanted: Mapping[str, object], have: Mapping[str, object]
+) -> list[str]:
     lines = [f"{kind} {n} of {title} is missing" for n in wanted if n not in have]
     lines += [f"{kind} {n} of {title} is not ours" for n in have if n not in wanted]
     lines += [
@@ -88,9 +93,7 @@ class _Anonymous:
     def contents(self, name: str) -> frozenset[tuple[object, ...]] | None:
         """The elements of a set by the kernel's name for it."""
         if self._definitions is None:
-            self._definitions = observed.read_anonymous_sets(
-                self._sock, self._family, self._table
-            )
+            self._definitions = observed.read_anonymous_sets(self._sock, self._family, self._table)
         definition = self._definitions.get(name)
         if definition is None:
             return None
@@ -123,7 +126,7 @@ def _same_rule(compiled: CompiledRule, held: RuleState, anonymous: _Anonymous) -
     return True
 
 
-def _normal(definition: SetDefinition, element) -> tuple[object, ...]:  # type: ignore[no-untyped-def]
+def _normal(definition: SetDefinition, element: Element) -> tuple[object, ...]:
     """An element as it would be read back: names and prefixes in their canonical form."""
     codec = SetCodec(definition)
     packed = codec.pack(element)
