@@ -268,7 +268,7 @@ def read_size(terminal: int) -> tuple[int, int]:
 def raw_terminal(terminal: int) -> Iterator[None]:
     """Pass every key on as it is; afterwards the terminal is as before."""
     before = termios.tcgetattr(terminal)
-    tty.setraw(terminal)
+    tty.setraw(terminal, termios.TCSANOW)  # the default would drop what was typed ahead
     try:
         yield
     finally:

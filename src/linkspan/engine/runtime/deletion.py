@@ -64,9 +64,10 @@ def end_processes(programs: Programs, id: str, paths: ContainerPaths) -> None:
     is_first = is_process_of(id, conmon_pid if watched else None)
     end_process(read_number(paths.pid), is_first, gently=False)
     sessions = list(paths.execs.iterdir()) if paths.execs.is_dir() else []
+    # Before there is a process, conmon waits for its start or for the runtime, which dies with it.
     for session in sessions:
-        end_process(read_number(session / "conmon.pid"), is_conmon_of(session), gently=True)
-    # Before there is a first process, conmon waits for the runtime, which dies with it.
+        gently = (session / "pid").exists()
+        end_process(read_number(session / "conmon.pid"), is_conmon_of(session), gently=gently)
     end_process(conmon_pid, is_conmon_of(paths.bundle), gently=paths.pid.exists())
 
 

@@ -125,7 +125,7 @@ def leave_mount_namespace() -> None:
 
 
 def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
-    """Mount a file system, as mount(2) does.
+    """Attach a file system to the tree: the call of the same name.
 
     Raises:
         KernelRefused: names the mount and the errno.
