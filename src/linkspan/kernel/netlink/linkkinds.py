@@ -222,5 +222,3 @@ def _name_in(known: Mapping[str, int], data: Mapping[int, bytes], type: int) -> 
         return None
     number = int.from_bytes(data[type], wire.ORDER)
     return next((name for name, value in known.items() if value == number), str(number))
-
-

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
-from linkspan.dataplane.links import Loopback, Physical, Veth
+import msgspec
+
+from linkspan.dataplane.links import Loopback, Physical, Veth, Vxlan
 from linkspan.dataplane.objects import BridgePort, Link
 from linkspan.kernel.netlink import linkkinds, wire
 from linkspan.kernel.netlink.text import mac_bytes, mac_text
@@ -31,6 +32,7 @@ _INFO_KIND = 1
 _INFO_DATA = 2
 _INFO_SLAVE_KIND = 4
 _INFO_SLAVE_DATA = 5
+_VETH_INFO_PEER = 1
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 
 UP = 0x1
@@ -53,7 +55,7 @@ _PORT_FLAGS = (("hairpin", 4), ("learning", 8), ("flood", 9), ("isolated", 33))
 _PORT_STATE = 1
 
 
-class SeenLink(NamedTuple):
+class SeenLink(msgspec.Struct, frozen=True):
     """A link as one dump shows it: what refers to other links is still a number."""
 
     link: Link
@@ -79,7 +81,8 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     exists (rtnl_create_link leaves them out), so they follow in a message of their own,
     and the link is brought up last when it must not get a link-local address.
     `peer_namespace` is an open file descriptor of the namespace that a veth's peer is
-    born in; None is the link's own.
+    born in; None is the link's own. A peer is born down (veth_open refuses it while the
+    pair is being tied): in another namespace bring it up with `bring_up` there.
     """
     late_up = link.ipv6_link_local is not None
     parts = [wire.attribute_text(IFNAME, link.name)]
@@ -90,7 +93,7 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     if link.master:
         parts.append(wire.attribute_u32(MASTER, index_of(link.master)))
     parent = getattr(link.kind, "parent", None)
-    if parent is not None:
+    if parent is not None and not isinstance(link.kind, Vxlan):
         parts.append(wire.attribute_u32(LINK, index_of(parent)))
     if link.kind is not None:
         info = [wire.attribute_text(_INFO_KIND, linkkinds.name_of(link.kind))]
@@ -103,17 +106,20 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
         parts.append(wire.nested(LINKINFO, *info))
     flags = _flags(link)
     header = _info.pack(0, 0, 0, 0, 0) if late_up else _info.pack(0, 0, 0, *flags)
-    messages = [
-        wire.pack_message(
-            NEWLINK, wire.CREATE | wire.EXCLUDE, 0, header + b"".join(parts)
-        )
-    ]
+    messages = [wire.pack_message(NEWLINK, wire.CREATE | wire.EXCLUDE, 0, header + b"".join(parts))]
     settings = _settings(link)
     if settings:
         messages.append(_set(link.name, settings))
     if late_up and flags[1]:
         messages.append(_set(link.name, (), flags))
+    if isinstance(link.kind, Veth) and peer_namespace is None and link.kind.peer_up:
+        messages.append(bring_up(link.kind.peer_name or ""))
     return messages
+
+
+def bring_up(name: str) -> bytes:
+    """The message that brings a link up."""
+    return _set(name, (), (UP, UP))
 
 
 def change(old: Link, new: Link, index_of: IndexOf) -> list[bytes]:
@@ -205,12 +211,7 @@ def _peer(veth: Veth, namespace: int | None) -> bytes:
         parts.append(wire.attribute_u32(MTU, veth.peer_mtu))
     if namespace is not None:
         parts.append(wire.attribute_u32(NET_NS_FD, namespace))
-    up = UP if veth.peer_up else 0
-    header = _info.pack(0, 0, 0, up, up)
-    return wire.attribute(_VETH_INFO_PEER, header + b"".join(parts))
-
-
-_VETH_INFO_PEER = 1
+    return wire.attribute(_VETH_INFO_PEER, bytes(INFO_SIZE) + b"".join(parts))
 
 
 # Decode -------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def get(name: str) -> bytes:
 
 def decode(payload: bytes, namespace: str) -> SeenLink:
     """A link from the payload of an RTM_NEWLINK message."""
-    _, hardware, index, flags, _ = _info.unpack_from(payload)
+    _, _, index, flags, _ = _info.unpack_from(payload)
     attributes = wire.parse_attributes(payload, INFO_SIZE)
     get = attributes.get
     info: Mapping[int, bytes] = {}

@@ -197,7 +197,7 @@ class NetlinkSocket:
             for type, flags, number, payload in wire.parse_messages(self.receive()):
                 if type != wire.ERROR or not first <= number <= last:
                     continue  # an answer to a request that timed out
-                results[number - first] = read_refusal(type, flags, payload)
+                results[number - first] = read_refusal(flags, payload, type)
                 if number == last:
                     return results
 
@@ -210,7 +210,7 @@ class NetlinkSocket:
                 if answered != number:
                     continue
                 if type == wire.ERROR:
-                    refusal = read_refusal(type, flags, payload)
+                    refusal = read_refusal(flags, payload, type)
                     if refusal is not None:
                         return refusal
                     continue
@@ -247,14 +247,14 @@ class NetlinkSocket:
                 if flags & wire.DUMP_INTERRUPTED:
                     interrupted = True
                 if type == wire.DONE or type == wire.ERROR:
-                    refusal = read_refusal(type, flags, payload) if payload else None
+                    refusal = read_refusal(flags, payload, type) if payload else None
                     if refusal is not None:
                         raise refusal.as_error(what)
                     return None if interrupted else found
                 found.append((type, payload))
 
 
-def read_refusal(type: int, flags: int, payload: bytes) -> Refusal | None:
+def read_refusal(flags: int, payload: bytes, type: int = wire.ERROR) -> Refusal | None:
     """What an ERROR or DONE message says; None when it says that all is well."""
     number = -_error_number.unpack_from(payload)[0]
     if number == 0:

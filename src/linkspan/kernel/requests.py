@@ -1,0 +1,151 @@
+"""Operations on objects of rtnetlink as messages, and what their refusals mean."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from linkspan.dataplane.diff import Add, Operation, Remove, Replace, overlay
+from linkspan.dataplane.links import Loopback, Physical, Tun, Veth
+from linkspan.dataplane.objects import (
+    HOST,
+    Address,
+    FdbEntry,
+    Link,
+    Neighbour,
+    Object,
+    Route,
+    Rule,
+)
+from linkspan.errors import InvalidRequest
+from linkspan.kernel.netlink import addresses, fdb, links, neighbours, routes, rules
+from linkspan.kernel.netlink.socket import Refusal
+
+IndexOf = Callable[[str], int]
+DescriptorOf = Callable[[str], int | None]
+
+_GONE: dict[type[Object], frozenset[int]] = {
+    Link: frozenset((errno.ENODEV,)),
+    Address: frozenset((errno.EADDRNOTAVAIL, errno.ENODEV)),
+    Route: frozenset((errno.ESRCH, errno.ENODEV, errno.ENETUNREACH)),
+    Rule: frozenset((errno.ENOENT, errno.ESRCH)),
+    Neighbour: frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO)),
+    FdbEntry: frozenset((errno.ENOENT, errno.ENODEV, errno.ENXIO)),
+}
+
+
+def is_gone_already(operation: Operation, refusal: Refusal) -> bool:
+    """Whether a removal was refused because there is nothing left to remove."""
+    return isinstance(operation, Remove) and refusal.errno in _GONE[type(operation.object)]
+
+
+class Messages(NamedTuple):
+    """The messages of one operation."""
+
+    first: Sequence[bytes]
+    after: Sequence[bytes] = ()
+    """To be sent when all of `first` were carried out: settings of a link must not hit
+    another's link that has the name already."""
+
+
+def encode(
+    operation: Operation, index_of: IndexOf, descriptor_of: DescriptorOf, fresh: bool
+) -> Messages:
+    """The messages that carry out one operation.
+
+    `index_of` numbers links of the object's namespace, `descriptor_of` opens other
+    namespaces, `fresh` says that the object's namespace was only just made.
+    """
+    match operation:
+        case Add(Link() as link) if is_given(link):
+            if fresh and isinstance(link.kind, Loopback):
+                return Messages([])
+            return Messages(links.change(Link(name=link.name, kind=link.kind), link, index_of))
+        case Add(Link() as link) if isinstance(link.kind, Tun):
+            return Messages(links.change(Link(name=link.name, kind=link.kind), link, index_of))
+        case Add(Link() as link):
+            messages = links.create(link, index_of, _peer_namespace(link, descriptor_of))
+            return Messages(messages[:1], messages[1:])
+        case Add(item):
+            return Messages([_add(item, index_of)])
+        case Remove(item):
+            return Messages(_remove(item, index_of))
+        case Replace(old, new):
+            return Messages(_replace(old, new, index_of))
+
+
+def _peer_namespace(link: Link, descriptor_of: DescriptorOf) -> int | None:
+    if not isinstance(link.kind, Veth):
+        return None
+    peer = link.kind.peer_namespace
+    if peer is None or peer == link.namespace:
+        return None
+    if peer == HOST:
+        raise InvalidRequest(f"describe the veth pair of {link.name} at its end in the host")
+    return descriptor_of(peer)
+
+
+def _add(item: Object, index_of: IndexOf) -> bytes:
+    match item:
+        case Address():
+            return addresses.add(item, index_of)
+        case Route():
+            return routes.add(item, index_of)
+        case Rule():
+            return rules.add(item)
+        case Neighbour():
+            return neighbours.add(item, index_of)
+        case FdbEntry():
+            return fdb.add(item, index_of)
+    raise InvalidRequest(f"a {type(item).__name__} cannot be added by rtnetlink")
+
+
+def _remove(item: Object, index_of: IndexOf) -> list[bytes]:
+    match item:
+        case Link():
+            return [] if is_given(item) else [links.remove(item)]
+        case Address():
+            return [addresses.remove(item, index_of)]
+        case Route():
+            return [routes.remove(item, index_of)]
+        case Rule():
+            return [rules.remove(item)]
+        case Neighbour():
+            return [neighbours.remove(item, index_of)]
+        case FdbEntry():
+            return [fdb.remove(item, index_of)]
+    raise InvalidRequest(f"a {type(item).__name__} cannot be removed by rtnetlink")
+
+
+def _replace(old: Object, new: Object, index_of: IndexOf) -> list[bytes]:
+    whole = overlay(old, new)
+    match old, new, whole:
+        case Link(), Link(), _:
+            return links.change(old, new, index_of)
+        case Address(), _, Address():
+            return addresses.change(old, whole, index_of)
+        case Rule(), _, Rule():
+            return [rules.remove(old), rules.add(whole)]
+    return force(whole, index_of)
+
+
+def force(item: Object, index_of: IndexOf) -> list[bytes]:
+    """The messages that make an object as stated, whether or not one is there."""
+    match item:
+        case Address():
+            return addresses.change(item, item, index_of)
+        case Route():
+            return [routes.change(item, index_of)]
+        case Neighbour():
+            return [neighbours.change(item, index_of)]
+        case FdbEntry():
+            return [fdb.change(item, index_of)]
+    raise InvalidRequest(f"a {type(item).__name__} cannot be changed by rtnetlink")
+
+
+def is_given(link: Link) -> bool:
+    """Whether a link is one that is found, not made: lo, a network card, one of no stated
+    kind. Adding it sets it up; removing it leaves it alone.
+    """
+    return link.kind is None or isinstance(link.kind, (Loopback, Physical))

@@ -1,0 +1,81 @@
+"""Kernel settings of a network namespace: files below /proc/sys/net.
+
+/proc/sys/net shows the settings of the namespace that the reading thread is in, so these
+functions enter the namespace for the moment of opening a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+
+from linkspan.errors import InvalidRequest, KernelRefused
+from linkspan.kernel.namespaces import entered
+
+ROOT = "/proc/sys/net/"
+
+
+def read(path: str, namespace: int | None = None) -> str | None:
+    """The value of a setting ("ipv4/conf/eth0/rp_filter"); None when this kernel has none.
+
+    `namespace` is an open file descriptor; None is the calling thread's own.
+    """
+    return read_many((path,), namespace).get(path)
+
+
+def read_many(paths: Iterable[str], namespace: int | None = None) -> dict[str, str]:
+    """The values of several settings, in one visit; those that do not exist are left out."""
+    found: dict[str, str] = {}
+    with _visited(namespace):
+        for path in paths:
+            with contextlib.suppress(OSError):
+                descriptor = os.open(_file(path), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    found[path] = os.read(descriptor, 4096).decode().strip()
+                finally:
+                    os.close(descriptor)
+    return found
+
+
+def write(path: str, value: str, namespace: int | None = None) -> None:
+    """Give a setting a value. Raises KernelRefused."""
+    (error,) = write_many({path: value}, namespace)
+    if error is not None:
+        raise error
+
+
+def write_many(
+    values: Mapping[str, str], namespace: int | None = None
+) -> list[KernelRefused | None]:
+    """Give several settings their values, in one visit; one result each, None for done."""
+    with _visited(namespace):
+        return [_write(path, value) for path, value in values.items()]
+
+
+def _write(path: str, value: str) -> KernelRefused | None:
+    try:
+        descriptor = os.open(_file(path), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return KernelRefused(f"setting net/{path} to {value}", error.errno or 0)
+    return None
+
+
+def _file(path: str) -> str:
+    # A link may be called "..", or hold a slash only in a name that no kernel allows.
+    if path.startswith("/") or ".." in path.split("/"):
+        raise InvalidRequest(f'"{path}" is not a setting below {ROOT}')
+    return ROOT + path
+
+
+@contextlib.contextmanager
+def _visited(namespace: int | None) -> Iterator[None]:
+    if namespace is None:
+        yield
+    else:
+        with entered(namespace):
+            yield
