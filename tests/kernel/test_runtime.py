@@ -111,7 +111,10 @@ def test_containers_do_not_see_each_others_files(containers: Containers):
     id = containers.start("sh", "-c", "echo secret > /opt/secret; echo up; exec sleep 1000")
     containers.read_until(id, "up")
     status, text = containers.run(
-        "sh", "-c", f"ls -A {containers.state_dir} {containers.run_dir}; ls /opt/secret", workdir="/"
+        "sh",
+        "-c",
+        f"ls -A {containers.state_dir} {containers.run_dir}; ls /opt/secret",
+        workdir="/",
     )
     assert status != 0
     assert id not in text
@@ -181,7 +184,8 @@ def test_defaults_keep_the_network_as_it_is(containers: Containers):
 
 def test_in_the_daemons_network_a_container_cannot_change_it(containers: Containers):
     status, text = containers.run(
-        "sh", "-c", "readlink /proc/self/ns/net; ip link set lo down; ip link add span7 type bridge",
+        "sh", "-c", "readlink /proc/self/ns/net; ip link set lo down; "
+        "ip link add span7 type bridge",
         netns=None,
     )  # fmt: skip
     assert status != 0

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.places import CLONE_NEWNET, Namespace
-
 from linkspan.engine.runtime import ContainerSpec, Runtime
 
 Result = TypeVar("Result")
@@ -101,14 +100,10 @@ class Containers:
     def leftovers(self, id: str) -> list[str]:
         """Every trace of a container that is still on this machine."""
         places = (self.state_dir, self.run_dir)
-        found = [
-            str(path) for place in places for path in place.rglob("*") if id in str(path)
-        ]
+        found = [str(path) for place in places for path in place.rglob("*") if id in str(path)]
         found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"*{id}*")]
         found += [
-            line
-            for line in Path("/proc/self/mountinfo").read_text().splitlines()
-            if id in line
+            line for line in Path("/proc/self/mountinfo").read_text().splitlines() if id in line
         ]
         processes = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True)
         return found + [line for line in processes.stdout.splitlines() if id in line]

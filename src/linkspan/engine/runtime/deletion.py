@@ -9,14 +9,18 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from linkspan.engine.runtime.cgroups import find_members, remove_cgroups
 from linkspan.engine.runtime.conmon import ENVIRONMENT, PATIENCE
 from linkspan.engine.runtime.paths import EXIT, ContainerPaths
 from linkspan.engine.runtime.processes import (
+    find_conmons,
+    find_descendants,
     is_alive,
     is_conmon_of,
     is_process_of,
     open_process,
     read_number,
+    send_signal,
     wait_until_ended,
 )
 from linkspan.engine.runtime.programs import Programs
@@ -48,6 +52,7 @@ def remove_container(
             step(programs, id, paths)
         except (RuntimeFailed, OSError) as error:
             failures.append(str(error))
+    failures.extend(remove_cgroups(id))
     failures.extend(remove_bundle(paths))
     if not keep_files:
         failures.extend(remove_tree(paths.layers if keep_log else paths.state))
@@ -57,40 +62,64 @@ def remove_container(
         raise RuntimeFailed(f"container {id[:12]} is not removed entirely: {'; '.join(failures)}")
 
 
-def end_processes(programs: Programs, id: str, paths: ContainerPaths) -> None:
+def end_processes(_programs: Programs, id: str, paths: ContainerPaths) -> None:
     """Kill the first process, and the kernel all others in its namespace; wait for the conmons."""
     conmon_pid = read_number(paths.conmon_pid)
     watched = is_alive(conmon_pid, is_conmon_of(paths.bundle))
     is_first = is_process_of(id, conmon_pid if watched else None)
-    end_process(read_number(paths.pid), is_first, gently=False)
-    sessions = list(paths.execs.iterdir()) if paths.execs.is_dir() else []
-    # Before there is a process, conmon waits for its start or for the runtime, which dies with it.
-    for session in sessions:
-        gently = (session / "pid").exists()
-        end_process(read_number(session / "conmon.pid"), is_conmon_of(session), gently=gently)
-    end_process(conmon_pid, is_conmon_of(paths.bundle), gently=paths.pid.exists())
+    end_process(read_number(paths.pid), is_first)
+    for session in list(paths.execs.iterdir()) if paths.execs.is_dir() else []:
+        end_conmon(session)
+    end_conmon(paths.bundle)
+    for pid in find_members(id):
+        end_process(pid, is_process_of(id, None))
 
 
-def end_process(pid: int | None, recognise: Callable[[int], bool], *, gently: bool) -> None:
+def end_conmon(bundle: Path) -> None:
+    """Let a conmon write its last lines; one whose process was never made is killed.
+
+    That one waits for its client or for the runtime. The runtime must be gone too, not only
+    about to be: it would still be making what is removed next.
+    """
+    conmons = find_conmons(bundle) if bundle.exists() else []
+    gently = (bundle / "pid").exists()
+    helpers = [] if gently else [helper for pid in conmons for helper in find_descendants(pid)]
+    descriptors = {helper: open_process(helper, lambda _: True) for helper in helpers}
+    try:
+        for pid in conmons:
+            end_process(pid, is_conmon_of(bundle), gently=gently)
+        for helper, pidfd in descriptors.items():
+            if pidfd is not None:
+                kill_and_wait(helper, pidfd)
+    finally:
+        for pidfd in filter(None, descriptors.values()):
+            os.close(pidfd)
+
+
+def end_process(pid: int | None, recognise: Callable[[int], bool], *, gently: bool = False) -> None:
     """Kill a process and wait for its end; `gently` gives it time to end by itself first.
 
     Raises:
         RuntimeFailed: it cannot be killed.
     """
     pidfd = open_process(pid, recognise)
-    if pidfd is None:
+    if pid is None or pidfd is None:
         return
     try:
-        if gently and wait_until_ended(pidfd, CONMON_PATIENCE):
-            return
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        if not wait_until_ended(pidfd, CONMON_PATIENCE):
-            raise RuntimeFailed(f"process {pid} does not end, although it was killed")
+        if not (gently and wait_until_ended(pidfd, CONMON_PATIENCE)):
+            kill_and_wait(pid, pidfd)
     finally:
         os.close(pidfd)
+
+
+def kill_and_wait(pid: int, pidfd: int) -> None:
+    """Kill a process and wait for its end.
+
+    Raises:
+        RuntimeFailed: it cannot be killed.
+    """
+    if send_signal(pidfd, signal.SIGKILL) and not wait_until_ended(pidfd, CONMON_PATIENCE):
+        raise RuntimeFailed(f"process {pid} does not end, although it was killed")
 
 
 def remove_runtime_state(programs: Programs, id: str, paths: ContainerPaths) -> None:

@@ -20,7 +20,7 @@ from linkspan.engine.runtime.conmon import (
     spawn,
     stdio_arguments,
 )
-from linkspan.engine.runtime.deletion import end_process, remove_tree
+from linkspan.engine.runtime.deletion import end_conmon, remove_tree
 from linkspan.engine.runtime.paths import ContainerPaths
 from linkspan.engine.runtime.processes import (
     is_conmon_of,
@@ -118,17 +118,12 @@ class ExecSession:
         if read_exit(self.paths) is None:
             with contextlib.suppress(Conflict):
                 await self.kill(signal.SIGKILL)
-        await asyncio.to_thread(self._end_conmon)
+        await asyncio.to_thread(end_conmon, self.paths.bundle)
         if self.go is not None:
             os.close(self.go)  # not before: this would start the process
             self.go = None
         self._forget_reports()
         await asyncio.to_thread(remove_tree, self.paths.bundle)
-
-    def _end_conmon(self) -> None:
-        gently = self.go is None
-        conmon_pid = read_number(self.paths.conmon_pid)
-        end_process(conmon_pid, is_conmon_of(self.paths.bundle), gently=gently)
 
     def _forget_reports(self) -> None:
         if self.reports is not None:

@@ -1,4 +1,4 @@
-"""Recognising and awaiting the processes of a container, safe against reused process ids.
+"""Recognising, signalling and awaiting processes, safe against reused process ids.
 
 A number read from a file means nothing by itself: its process may be long gone, and the number
 another's, as after a reboot. Each check opens a pidfd first and then asks who it is, so what was
@@ -66,6 +66,18 @@ def is_conmon_of(bundle: Path) -> Callable[[int], bool]:
     return recognise
 
 
+def find_conmons(bundle: Path) -> list[int]:
+    """The conmons of a bundle: the one it names, else all that were started for it.
+
+    A conmon that has just been started is two processes, and neither has left its number yet.
+    """
+    recognise = is_conmon_of(bundle)
+    pid = read_number(bundle / "conmon.pid")
+    if pid is not None:
+        return [pid] if is_alive(pid, recognise) else []
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and recognise(int(name))]
+
+
 def is_process_of(id: str, conmon_pid: int | None) -> Callable[[int], bool]:
     """Recognises a container's first process: a child of its conmon, or a member of its cgroup.
 
@@ -97,27 +109,21 @@ def read_proc(pid: int, name: str) -> bytes:
         return b""
 
 
-def find_cgroup_members(id: str, pid: int) -> list[int]:
-    """Every process in the cgroup of a container whose first process is `pid`."""
-    wanted = cgroup_of(id)
-    for line in read_proc(pid, "cgroup").decode().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not path.endswith(wanted):
-            continue
-        for mounted in cgroup_mounts(controllers):
-            try:
-                text = Path(f"{mounted}{path}/cgroup.procs").read_text()
-            except OSError:
-                continue
-            return [int(number) for number in text.split()]
-    return [pid]
+def find_descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs, as far as the kernel shows them (proc(5))."""
+    found = []
+    for task in read_tasks(pid):
+        for child in map(int, read_proc(pid, f"task/{task}/children").split()):
+            found += [child, *find_descendants(child)]
+    return found
 
 
-def cgroup_mounts(controllers: str) -> list[str]:
-    """Where the hierarchy of a line of /proc/<pid>/cgroup is mounted, by custom."""
-    if not controllers:
-        return ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-    return [f"/sys/fs/cgroup/{controllers.removeprefix('name=')}"]
+def read_tasks(pid: int) -> list[str]:
+    """The thread ids of a process; none if it is gone."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def send_signal(pidfd: int, number: int) -> bool:

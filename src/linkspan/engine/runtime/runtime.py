@@ -13,6 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from linkspan.engine.runtime.cgroups import find_members
 from linkspan.engine.runtime.conmon import read_exit, simplify
 from linkspan.engine.runtime.creation import create_container
 from linkspan.engine.runtime.deletion import remove_container, run_runtime
@@ -20,7 +21,6 @@ from linkspan.engine.runtime.exec import ExecSession, prepare_exec
 from linkspan.engine.runtime.log import LogEntry, follow_log, read_log
 from linkspan.engine.runtime.paths import ContainerPaths
 from linkspan.engine.runtime.processes import (
-    find_cgroup_members,
     is_alive,
     is_conmon_of,
     is_process_of,
@@ -132,7 +132,7 @@ class Runtime:
         if pidfd is None or state.pid is None:
             raise Conflict(f"container {id[:12]} does not run")
         try:
-            members = find_cgroup_members(id, state.pid) if all else []
+            members = find_members(id) if all else set()
             send_signal(pidfd, number)
         finally:
             os.close(pidfd)
