@@ -152,8 +152,10 @@ def redirect(flags: int, port: tuple[int | None, int | None]) -> bytes:
     return expression("redir", *parts)
 
 
-def reject(type: int, code: int) -> bytes:
-    """Answer with an error (enum nft_reject_types)."""
+def reject(type: int, code: int | None) -> bytes:
+    """Answer with an error (enum nft_reject_types); a TCP reset has no code."""
+    if code is None:
+        return expression("reject", number(1, type))
     return expression("reject", number(1, type), attribute(2, bytes((code,))))
 
 

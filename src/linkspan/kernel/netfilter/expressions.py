@@ -246,7 +246,7 @@ def _load_constants(
 def _reject(body: RuleBody, kind: str) -> None:
     if kind == "tcp reset":
         body.require_transport("tcp")
-        body.parts.append(encode.reject(_REJECT_RESET, 0))
+        body.parts.append(encode.reject(_REJECT_RESET, None))
         return
     family, _, name = kind.rpartition(" ")
     if not family:

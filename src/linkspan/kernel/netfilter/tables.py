@@ -182,11 +182,15 @@ def _set_user_data(definition: SetDefinition, codec: SetCodec) -> bytes:
 
 
 def _order(kinds: Sequence[DataType]) -> bytes:
-    """The byte order that nft reads values in: names of interfaces count as host order."""
+    """The byte order that nft reads values in; 0 where that is no question.
+
+    Names of interfaces count as host order.
+    """
     first = kinds[0]
+    if len(kinds) > 1 or first.name == "verdict":
+        return bytes(4)
     host = first.host_order or first.name == "ifname"
-    known = 0 if len(kinds) > 1 else _ORDER_HOST if host else _ORDER_NETWORK
-    return known.to_bytes(4, sys.byteorder)
+    return (_ORDER_HOST if host else _ORDER_NETWORK).to_bytes(4, sys.byteorder)
 
 
 def _create_anonymous(table: Table, made: AnonymousSet, what: str) -> Iterator[Message]:
