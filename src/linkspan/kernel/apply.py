@@ -119,8 +119,8 @@ class Kernel:
         """Carry out a change, in order; the error names the operation that was refused.
 
         To remove what is gone already is no error, and a removal that fails does not stop
-        the others: the first error is raised at the end. Any other failure stops the
-        change where it is: undo it by applying the removal of all that it adds.
+        the others: the first error is raised at the end. After any other failure what the
+        change made and changed so far is taken back; what it removed stays removed.
         With `repair`, to add what is there already makes it as stated; a link only when it
         has the stated alias.
         """
@@ -137,10 +137,23 @@ class Kernel:
         with self._lock:
             results: list[Exception | None] = []
             for wave in cut_where_related(changes):
-                results += self._apply_wave(wave, repair)
+                runs = self._apply_wave(wave, repair)
+                self._undo([run for run in runs if run.error is not None and run.done])
+                results += [run.error for run in runs]
             return results
 
-    def _apply_wave(self, changes: Sequence[Change], repair: bool) -> list[Exception | None]:
+    def _undo(self, failed: Sequence[Run]) -> None:
+        """Take back what failed changes did; trouble with that is noted in their errors."""
+        if not failed:
+            return
+        failpoints.reach("apply.undo")
+        for run, undoing in zip(
+            failed, self._apply_wave([run.undoing() for run in failed], False), strict=True
+        ):
+            if undoing.error is not None and run.error is not None:
+                run.error.add_note(f"taking the change back failed too: {undoing.error}")
+
+    def _apply_wave(self, changes: Sequence[Change], repair: bool) -> list[Run]:
         armed = failpoints.armed()
         runs = [Run(change, armed) for change in changes]
         failpoints.reach("apply.begin")
@@ -160,7 +173,7 @@ class Kernel:
                     _reach_failpoints(rows)
             batch.finish()
         failpoints.reach("apply.end")
-        return [run.error for run in runs]
+        return runs
 
     def _apply_rows(
         self,
@@ -178,6 +191,7 @@ class Kernel:
                 if run.may(operation):
                     try:
                         step(operation, session, repair)
+                        run.done.append(operation)
                     except (LinkspanError, OSError) as error:
                         run.fail(error)
 
@@ -208,7 +222,7 @@ class Kernel:
         item = subject(operation)
         assert isinstance(item, Sysctl)
         if isinstance(operation, Remove):
-            return  # a setting goes with its link; it cannot be taken away by itself
+            return  # a setting cannot be taken away by itself; it goes with its link
         try:
             sysctl.write(item.path, item.value, session.descriptor(item.namespace))
         except KernelRefused as error:
@@ -220,12 +234,15 @@ class Kernel:
         if len(rows) > 1:
             try:
                 self._change_firewall([item for _, row in rows for item in row], session)
+                for run, row in rows:
+                    run.done += row
                 return
             except (LinkspanError, OSError):
                 pass  # the kernel undid all of it: find out whose fault it was
         for run, row in rows:
             try:
                 self._change_firewall(row, session)
+                run.done += row
             except (LinkspanError, OSError) as error:
                 run.fail(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from linkspan.dataplane.diff import Change, Operation, Remove, Replace
+from linkspan.dataplane.diff import Add, Change, Operation, Remove, Replace
 from linkspan.dataplane.objects import HOST, Element, Namespace, Object, Sysctl
 from linkspan.dataplane.rules import Table
 
@@ -26,13 +26,14 @@ def channel_of(item: Object) -> str:
 
 
 class Run:
-    """One change on its way: the rows still to do, and the first thing that failed."""
+    """One change on its way: the rows still to do, what is done, and what failed first."""
 
-    __slots__ = ("_rows", "error")
+    __slots__ = ("_rows", "done", "error")
 
     def __init__(self, change: Change, singly: bool = False) -> None:
         """With `singly` every operation is a row of its own."""
         self.error: Exception | None = None
+        self.done: list[Operation] = []
         rows: list[tuple[str, list[Operation]]] = []
         last = ("", "")
         for operation in change:
@@ -60,6 +61,19 @@ class Run:
         """Keep the first error. Only removals go on after it."""
         if self.error is None:
             self.error = error
+
+    def undoing(self) -> Change:
+        """The change that takes back what was done, as far as that can be: what was removed
+        stays removed.
+        """
+        change: list[Operation] = []
+        for operation in reversed(self.done):
+            match operation:
+                case Add(item):
+                    change.append(Remove(item))
+                case Replace(old, new):
+                    change.append(Replace(new, old))
+        return tuple(change)
 
     def may(self, operation: Operation) -> bool:
         """Whether an operation is still to be done."""

@@ -75,6 +75,22 @@ def encode(
             return Messages(_replace(old, new, index_of))
 
 
+def change_peer(old: Veth | None, new: Veth) -> list[bytes]:
+    """The messages, in the peer's namespace, that set the far end of a pair as stated."""
+    if new.peer_name is None:
+        return []
+    held = Link(name=new.peer_name)
+    if old is not None:
+        held = Link(name=new.peer_name, mac=old.peer_mac, mtu=old.peer_mtu, up=old.peer_up)
+    wanted = Link(
+        name=new.peer_name,
+        mac=None if new.peer_mac == held.mac else new.peer_mac,
+        mtu=None if new.peer_mtu == held.mtu else new.peer_mtu,
+        up=None if new.peer_up == held.up else new.peer_up,
+    )
+    return links.change(held, wanted, lambda _: 0)
+
+
 def _peer_namespace(link: Link, descriptor_of: DescriptorOf) -> int | None:
     if not isinstance(link.kind, Veth):
         return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 
-from linkspan.dataplane.diff import Add, Operation, Remove
+from linkspan.dataplane.diff import Add, Operation, Remove, Replace
 from linkspan.dataplane.links import Tun, Veth
 from linkspan.dataplane.objects import Address, FdbEntry, Link, Neighbour, Route
-from linkspan.errors import KernelRefused, LinkspanError
+from linkspan.errors import KernelRefused, LinkspanError, NotFound
 from linkspan.kernel import requests, tuntap
 from linkspan.kernel.changes import Run, subject
 from linkspan.kernel.netlink import links
@@ -28,13 +28,23 @@ class _NoLink(Exception):
 class _Waiting:
     """An operation whose messages wait to be sent."""
 
-    __slots__ = ("after", "first", "operation", "run")
+    __slots__ = ("after", "counts", "first", "operation", "run")
 
-    def __init__(self, run: Run, operation: Operation, messages: requests.Messages) -> None:
+    def __init__(
+        self, run: Run, operation: Operation, messages: requests.Messages, counts: bool = True
+    ) -> None:
+        """With `counts` the operation is done when the first messages are."""
+        self.counts = counts
         self.run = run
         self.operation = operation
         self.first = messages.first
         self.after = messages.after
+
+
+def _fail(run: Run, operation: Operation, error: Exception) -> None:
+    """A change fails, unless it wanted something away that went with its namespace."""
+    if not (isinstance(operation, Remove) and isinstance(error, NotFound)):
+        run.fail(error)
 
 
 class RouteBatch:
@@ -72,10 +82,13 @@ class RouteBatch:
     def _take(self, run: Run, operation: Operation) -> None:
         item = subject(operation)
         namespace = item.namespace
+        counts = True
         try:
             if isinstance(item, Link):
                 if isinstance(item.kind, Tun) and isinstance(operation, Add):
                     self._make_tun(item)
+                    run.done.append(operation)
+                    counts = False
                 self._note_link(item)
             messages = requests.encode(
                 operation,
@@ -85,13 +98,15 @@ class RouteBatch:
             )
             if messages.first:
                 waiting = self._waiting.setdefault(namespace, [])
-                waiting.append(_Waiting(run, operation, messages))
+                waiting.append(_Waiting(run, operation, messages, counts))
+            else:
+                self._set_up_peer(run, operation)
         except _NoLink as missing:
             if not isinstance(operation, Remove):
                 what = describe_operation(operation)
                 run.fail(KernelRefused(what, errno.ENODEV, f"there is no link {missing.name}"))
         except (LinkspanError, OSError) as error:
-            run.fail(error)
+            _fail(run, operation, error)
 
     def _note_link(self, link: Link) -> None:
         """Numbers of links that change are found out again, after their messages are sent."""
@@ -124,44 +139,62 @@ class RouteBatch:
         self._links_waiting.pop(namespace, None)
         if not waiting:
             return
-        self._send_round(namespace, [(item, item.first) for item in waiting])
-        done = [item for item in waiting if item.run.may(item.operation)]
-        self._send_round(namespace, [(item, item.after) for item in done if item.after])
-        for item in done:
-            if item.run.may(item.operation):
-                self._bring_up_peer(item.run, item.operation)
+        refused = self._send_round(namespace, [(item, item.first) for item in waiting])
+        for item in waiting:
+            if item not in refused and item.counts:
+                item.run.done.append(item.operation)
+        going_on = [item for item in waiting if item.run.may(item.operation)]
+        self._send_round(namespace, [(item, item.after) for item in going_on if item.after])
+        for item in going_on:
+            if item.counts and item.run.may(item.operation):
+                self._set_up_peer(item.run, item.operation)
 
-    def _bring_up_peer(self, run: Run, operation: Operation) -> None:
+    def _set_up_peer(self, run: Run, operation: Operation) -> None:
+        """The far end of a veth pair is brought up, or changed, from its own namespace."""
         link = subject(operation)
-        if not isinstance(operation, Add) or not isinstance(link, Link):
+        if isinstance(operation, Remove) or not isinstance(link, Link):
             return
-        if isinstance(link.kind, Veth) and link.kind.peer_up:
-            namespace = link.kind.peer_namespace
-            if namespace is not None and namespace != link.namespace:
-                messages = requests.Messages((links.bring_up(link.kind.peer_name or ""),))
-                self._waiting.setdefault(namespace, []).append(_Waiting(run, operation, messages))
+        if not isinstance(link.kind, Veth):
+            return
+        namespace = link.kind.peer_namespace or link.namespace
+        if isinstance(operation, Replace):
+            old = operation.old.kind if isinstance(operation.old, Link) else None
+            messages = requests.change_peer(old if isinstance(old, Veth) else None, link.kind)
+        elif self._repair:
+            messages = requests.change_peer(None, link.kind)
+        elif link.kind.peer_up and namespace != link.namespace:
+            messages = [links.bring_up(link.kind.peer_name or "")]
+        else:
+            return
+        if messages:
+            row = self._waiting.setdefault(namespace, [])
+            row.append(_Waiting(run, operation, requests.Messages(messages), counts=False))
 
     def _send_round(
         self, namespace: str, round: Sequence[tuple[_Waiting, Sequence[bytes]]]
-    ) -> None:
+    ) -> set[_Waiting]:
+        """Send the messages of several operations; gives those that were refused."""
         if not round:
-            return
+            return set()
         messages = [message for _, row in round for message in row]
         try:
             results = self._session.socket(namespace).request(messages)
         except (LinkspanError, OSError) as error:
             for item, _ in round:
-                item.run.fail(error)
-            return
+                _fail(item.run, item.operation, error)
+            return {item for item, _ in round}
         if not any(results):
-            return
+            return set()
+        refused = set()
         position = 0
         for item, row in round:
             refusals = results[position : position + len(row)]
             position += len(row)
             refusal = next((found for found in refusals if found is not None), None)
             if refusal is not None:
+                refused.add(item)
                 self._judge(item, refusal)
+        return refused
 
     def _judge(self, item: _Waiting, refusal: Refusal) -> None:
         """A refused operation: done already, to be repaired, or failed."""

@@ -40,9 +40,9 @@ _LOOPBACK = 0x8
 _PROMISCUOUS = 0x100
 
 _AF_INET6 = 10
-_INET6_ADDR_GEN_MODE = 8
-_GENERATE_EUI64 = 0
-_GENERATE_NONE = 1
+_ADDR_GEN_MODE = 8
+_EUI64 = 0
+_NONE = 1
 
 # struct ifinfomsg: family, hardware type, index, flags, mask of the flags to change
 _info = struct.Struct("=BxHiII")
@@ -139,10 +139,10 @@ def change(old: Link, new: Link, index_of: IndexOf) -> list[bytes]:
             parts.append(wire.nested(LINKINFO, kind, wire.nested(_INFO_DATA, data)))
     if parts:
         messages.append(_set(new.name, parts))
-    settings = _settings(new)
+    settings = _settings(new, old)
     if settings:
         messages.append(_set(new.name, settings))
-    flags = _flags(new)
+    flags = _flags(new, old)
     if flags[1]:
         messages.append(_set(new.name, (), flags))
     return messages
@@ -162,31 +162,34 @@ def _set(name: str, parts: list[bytes] | tuple[()], flags: tuple[int, int] = (0,
     )
 
 
-def _flags(link: Link) -> tuple[int, int]:
-    """The flags that are stated and which of them are."""
+def _flags(link: Link, old: Link | None = None) -> tuple[int, int]:
+    """The flags that are stated, otherwise than in `old`, and which of them are."""
     flags = mask = 0
-    if link.up is not None:
-        mask |= UP
-        flags |= UP if link.up else 0
-    if link.promiscuous is not None:
-        mask |= _PROMISCUOUS
-        flags |= _PROMISCUOUS if link.promiscuous else 0
+    for value, held, bit in (
+        (link.up, old and old.up, UP),
+        (link.promiscuous, old and old.promiscuous, _PROMISCUOUS),
+    ):
+        if value is not None and value != held:
+            mask |= bit
+            flags |= bit if value else 0
     return flags, mask
 
 
-def _settings(link: Link) -> list[bytes]:
+def _settings(link: Link, old: Link | None = None) -> list[bytes]:
+    """What can only be set on a link that exists, as far as `old` has it otherwise."""
     parts: list[bytes] = []
-    if link.alias is not None:
+    if link.alias is not None and not (old and old.alias == link.alias):
         parts.append(wire.attribute_text(IFALIAS, link.alias))
-    if link.port is not None:
+    # A port's settings are gone when it has moved to another bridge.
+    if link.port is not None and not (old and old.port == link.port and not link.master):
         data = _port(link.port)
         if data:
             kind = wire.attribute_text(_INFO_SLAVE_KIND, "bridge")
             parts.append(wire.nested(LINKINFO, kind, wire.nested(_INFO_SLAVE_DATA, data)))
-    if link.ipv6_link_local is not None:
-        mode = _GENERATE_EUI64 if link.ipv6_link_local else _GENERATE_NONE
-        inner = wire.nested(_AF_INET6, wire.attribute_u8(_INET6_ADDR_GEN_MODE, mode))
-        parts.append(wire.nested(AF_SPEC, inner))
+    mode = link.ipv6_link_local
+    if mode is not None and not (old and old.ipv6_link_local == mode):
+        number = wire.attribute_u8(_ADDR_GEN_MODE, _EUI64 if mode else _NONE)
+        parts.append(wire.nested(AF_SPEC, wire.nested(_AF_INET6, number)))
     return parts
 
 
@@ -292,5 +295,5 @@ def _link_local(af_spec: bytes | None) -> bool | None:
     inet6 = wire.parse_attributes(af_spec).get(_AF_INET6)
     if inet6 is None:
         return None
-    mode = wire.parse_attributes(inet6).get(_INET6_ADDR_GEN_MODE)
-    return None if mode is None else mode[0] != _GENERATE_NONE
+    mode = wire.parse_attributes(inet6).get(_ADDR_GEN_MODE)
+    return None if mode is None else mode[0] != _NONE
