@@ -25,9 +25,14 @@ import msgspec
 from linkspan.errors import KernelRefused
 
 CLONE_NEWNS = 0x00020000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
+MS_NOSUID, MS_NODEV = 2, 4
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
-"""include/uapi/linux/sched.h and mount.h."""
+MOUNT_ATTR_RDONLY = 1
+AT_FDCWD, AT_RECURSIVE = -100, 0x8000
+"""include/uapi/linux/sched.h, mount.h and fcntl.h."""
+
+SYS_MOUNT_SETATTR = 442
+"""The same on every architecture but alpha: include/uapi/asm-generic/unistd.h."""
 
 ALSO_DISKS = {"overlay", "9p", "virtiofs", "nfs", "nfs4", "cifs", "zfs", "bcachefs", "fuse"}
 """File systems without a block device (nodev in /proc/filesystems) that yet hold programs."""
@@ -57,22 +62,55 @@ def mount_scratch(target: Path, layers: Path, without: Iterable[str] = ()) -> No
     """
     leave_mount_namespace()
     hidden = (*NOT_SHOWN, *without)
+    points = choose_mounts(read_mounts(), read_disk_kinds(), hidden)
     try:
         mount_layer("/", target, layers)
     except KernelRefused as refused:
         if refused.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
-        mount("tmpfs", str(layers), "tmpfs", MS_NOSUID | MS_NODEV, "mode=700")
-        mount_layer("/", target, layers)
-    for point in choose_mounts(read_mounts(), read_disk_kinds(), hidden):
-        place = Path(f"{target}{point}")
-        if not os.path.isdir(point) or not place.is_dir():
-            continue
-        try:
-            mount_layer(point, place, layers)
-        except KernelRefused:  # it cannot be a lower layer: show it, but read-only
-            mount(point, str(place), "", MS_BIND)
-            mount("", str(place), "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+        if is_first_user_namespace():
+            mount("tmpfs", str(layers), "tmpfs", MS_NOSUID | MS_NODEV, "mode=700")
+            mount_layer("/", target, layers)
+        else:
+            mount_directories(target, layers)
+    for point in points:
+        show(point, Path(f"{target}{point}"), layers)
+
+
+def mount_directories(target: Path, layers: Path) -> None:
+    """Build the root from overlays of the directories in it, each by itself.
+
+    For user namespaces: there the kernel lets nobody look below what is mounted on the host, so
+    it refuses an overlay of whatever has mounts in it, such as / with its /proc.
+
+    Raises:
+        KernelRefused: names the mount and the errno.
+    """
+    mount("tmpfs", str(target), "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
+    for entry in sorted(os.scandir("/"), key=lambda entry: entry.name):
+        place = target / entry.name
+        if entry.is_symlink():
+            place.symlink_to(os.readlink(entry.path))
+        elif entry.is_dir():
+            place.mkdir()
+            place.chmod(0o1777 if entry.path == "/tmp" else 0o755)
+            if entry.path not in NOT_SHOWN:
+                show(entry.path, place, layers)
+
+
+def show(point: str, place: Path, layers: Path) -> None:
+    """Mount an overlay of a directory, or if it cannot be a lower layer, itself read-only.
+
+    Raises:
+        KernelRefused: names the mount and the errno.
+    """
+    if not os.path.isdir(point) or not place.is_dir():
+        return
+    try:
+        mount_layer(point, place, layers)
+    except KernelRefused:
+        mount(point, str(place), "", MS_BIND | MS_REC)
+        make_read_only(place)
 
 
 def mount_layer(lower: str, target: Path, layers: Path) -> None:
@@ -86,7 +124,8 @@ def mount_layer(lower: str, target: Path, layers: Path) -> None:
         (place / name).mkdir(mode=0o755, parents=True, exist_ok=True)
     here = os.stat(lower)
     os.chmod(place / "upper", here.st_mode & 0o7777)
-    os.chown(place / "upper", here.st_uid, here.st_gid)
+    if is_first_user_namespace():  # in another, the owner may have no id
+        os.chown(place / "upper", here.st_uid, here.st_gid)
     # Relative paths: the options must fit in a page, and need no escapes this way.
     os.chdir(place)
     try:
@@ -134,6 +173,19 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
     if _libc.mount(*texts[:3], ctypes.c_ulong(flags), texts[3]) != 0:
         what = f"mounting {kind or 'mount'} {source} at {target}"
         raise KernelRefused(what, ctypes.get_errno(), options)
+
+
+def make_read_only(place: Path) -> None:
+    """Make a mount and all below it read-only, as mount_setattr(2) can since Linux 5.12.
+
+    Raises:
+        KernelRefused: the kernel is older.
+    """
+    wanted = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY, 0, 0, 0)
+    path, size = ctypes.c_char_p(os.fsencode(place)), ctypes.c_size_t(ctypes.sizeof(wanted))
+    number, nowhere = ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_int(AT_FDCWD)
+    if _libc.syscall(number, nowhere, path, ctypes.c_uint(AT_RECURSIVE), wanted, size) != 0:
+        raise KernelRefused(f"making {place} read-only", ctypes.get_errno())
 
 
 def choose_mounts(
