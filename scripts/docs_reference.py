@@ -67,14 +67,23 @@ def describe_option(option: click.Option) -> str:
     return f"| {spellings} | {value} | {text} |"
 
 
+def describe_help(command: click.Command) -> str:
+    """The help text, with what click is told not to rewrap as a code block."""
+    text = inspect.cleandoc(command.help or "").split("\f")[0].strip()
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(
+        f"```text\n{one.removeprefix(chr(8)).strip(chr(10))}\n```" if one.startswith("\b") else one
+        for one in paragraphs
+    )
+
+
 def describe_command(context: click.Context, command: click.Command) -> str:
-    """A heading, the help text, the usage line, and a table of options."""
+    """A heading, the usage line, the help text, and a table of options."""
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    parts = [f"### {context.command_path}", inspect.cleandoc(command.help or "").split("\f")[0]]
-    parts.append(f"```text\n{usage}\n```")
+    parts = [f"### {context.command_path}", f"```text\n{usage}\n```", describe_help(command)]
     if rows := [describe_option(one) for one in options_of(command)]:
         parts.append("\n".join(["| Option | Value | Meaning |", "|---|---|---|", *rows]))
-    return "\n\n".join(part.replace("\b\n", "") for part in parts if part)
+    return "\n\n".join(part for part in parts if part)
 
 
 def describe_commands() -> str:

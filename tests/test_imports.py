@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """For each room, or file beside the rooms, the rooms that it may import besides itself."""
 
-WORKPLACE_PATHS = re.compile(r"(?<![\w.-])(/work/(main|shared|\.)|/tmp/(ls|v)/|/root/|/home/\w)")
+WORKPLACE_PATHS = re.compile(r"(?<![\w.-])(/work/(main|shared|\.)|/tmp/(ls|v)/)")
 
 
 def room_of(name: str) -> str:

@@ -231,7 +231,7 @@ class Daemon:
     # The end
 
     def purge(self, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """`linkspan purge` with this daemon's paths; never raises for its exit status."""
+        """`linkspan purge`, which ends the daemon; never raises for its exit status."""
         return self.cli("purge", "--yes", check=False, timeout=timeout)
 
 
