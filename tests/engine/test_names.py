@@ -1,0 +1,48 @@
+"""Names: the rule, and made-up ones that keep it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from linkspan.engine.names import check_name, generate_name
+from linkspan.errors import InvalidRequest
+
+
+@pytest.mark.parametrize("name", ["web", "a", "0", "Web_1.front-end", "a" * 128, "0" * 63])
+def test_a_good_name_is_given_back(name: str):
+    assert check_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "must begin"),
+        ("-web", "must begin"),
+        (".web", "must begin"),
+        ("_web", "must begin"),
+        ("web/front", "must begin"),
+        ("web front", "must begin"),
+        ("web\n", "must begin"),
+        ("wéb", "must begin"),
+        ("a" * 129, "over 128"),
+        ("0123456789abcdef" * 4, "an id, not a name"),
+    ],
+)
+def test_a_bad_name_is_explained(name: str, said: str):
+    with pytest.raises(InvalidRequest, match=f"network name .*{said}"):
+        check_name(name, "network name")
+
+
+def test_made_up_names_keep_the_rule_and_are_never_taken():
+    chance, taken = random.Random(1), set[str]()
+    for _ in range(30_000):
+        name = check_name(generate_name(taken, chance))
+        assert name not in taken
+        taken.add(name)
+    assert max(map(len, taken)) < 40
+
+
+def test_two_daemons_make_up_different_names():
+    assert {generate_name(()) for _ in range(50)} != {generate_name(()) for _ in range(50)}
