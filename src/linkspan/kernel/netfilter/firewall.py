@@ -15,7 +15,7 @@ import msgspec
 
 from linkspan.dataplane.diff import Operation
 from linkspan.dataplane.objects import HOST, Element
-from linkspan.dataplane.rules import Table
+from linkspan.dataplane.rules import SetDefinition, Table
 from linkspan.errors import KernelRefused, NotFound
 from linkspan.kernel.netfilter import batch, observed
 from linkspan.kernel.netfilter.batch import Failure, Message, send_batch
@@ -135,11 +135,19 @@ class Firewall:
     def _find_codec(self, key: SetKey) -> SetCodec:
         if key not in self._codecs:
             family, table, name = key
-            for definition in observed.read_sets(self._socket, family, table):
+            for definition in self._read_sets(family, table):
                 self._codecs[family, table, definition.name] = SetCodec(definition)
             if key not in self._codecs:
                 raise NotFound(f"there is no set {name} in table {family} {table}")
         return self._codecs[key]
+
+    def _read_sets(self, family: str, table: str) -> tuple[SetDefinition, ...]:
+        try:
+            return observed.read_sets(self._socket, family, table)
+        except KernelRefused as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return ()
 
     # Ownership ------------------------------------------------------------------------
 
@@ -163,6 +171,9 @@ class Firewall:
         Raises KernelRefused (EPERM) while another living socket owns it.
         """
         if not self._own or not self.supports_owner():
+            return False
+        # The kernel would make a table that is not there, whatever the flags say.
+        if observed.read_table(self._socket, family, name) is None:
             return False
         message = claim_table(family, name, OWNED)
         failures = send_batch(self._socket, [message])

@@ -32,8 +32,9 @@ _LEGACY = (("ip", "ip_tables_names", "iptables"), ("ip6", "ip6_tables_names", "i
 class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
     """Something in another program's ruleset that can stop forwarded or incoming packets.
 
-    `kind` is "policy" (of a base chain) or "rule"; `conditional` says whether the rule tests
-    anything about the packet; `text` is the rule or policy as its program prints it.
+    `kind` is "policy" (of a base chain) or "rule"; `conditional` says whether the rule itself
+    tests anything about the packet (a jump to its chain may do so, too); `text` is the rule
+    or policy as its program prints it.
     """
 
     origin: str
@@ -142,18 +143,23 @@ def _nft_obstacles(rules: ForeignRules, ours: frozenset[tuple[str, str]]) -> Ite
             )  # fmt: skip
         for key in _reachable(start, rows):
             for rule in rows.get(key, ()):
-                if not any(word in part for part in rule["expr"] for word in _REFUSALS) and not (
-                    _xt_target(rule) in ("DROP", "REJECT")
-                ):
+                refuses = _refuses(rule["expr"][-1:]) or _xt_target(rule) in ("DROP", "REJECT")
+                if not refuses:
                     continue
                 family, table, chain = key
                 yield Obstacle(
                     origin=origin, family=family, table=table, chain=chain, hook=base["hook"],
                     kind="rule", text=texts.get((*key, rule["handle"]), json.dumps(rule["expr"])),
-                    conditional=any(
-                        not set(part) & {*_HARMLESS, *_REFUSALS} for part in rule["expr"][:-1]
-                    ),
+                    conditional="vmap" in rule["expr"][-1]
+                    or any(not set(part) & {*_HARMLESS} for part in rule["expr"][:-1]),
                 )  # fmt: skip
+
+
+def _refuses(value: object) -> bool:
+    """Whether a verdict somewhere in an expression stops the packet, verdict maps included."""
+    if isinstance(value, dict):
+        return any(word in value for word in _REFUSALS) or any(map(_refuses, value.values()))
+    return isinstance(value, list) and any(map(_refuses, value))
 
 
 def _xt_target(rule: dict[str, Any]) -> str:
