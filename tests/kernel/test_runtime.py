@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,15 @@ import pytest
 from lab import Namespace
 from lab.containers import Containers
 from linkspan.engine.runtime import Runtime
-from linkspan.errors import Conflict, InvalidRequest, NotFound, RuntimeFailed, Unsupported
+from linkspan.errors import (
+    Conflict,
+    InvalidRequest,
+    KernelRefused,
+    NotFound,
+    RuntimeFailed,
+    StorageFailed,
+    Unsupported,
+)
 
 NET_ADMIN, NET_RAW, NET_BIND_SERVICE, SYS_ADMIN = 12, 13, 10, 21
 """Bits of CapEff: include/uapi/linux/capability.h."""
@@ -299,6 +308,28 @@ def test_what_the_runtime_refuses_is_explained_and_leaves_nothing(containers: Co
     assert "time=" not in str(failure.value)
     assert "\n" not in str(failure.value)
     assert containers.leftovers(spec.id) == []
+
+
+@pytest.mark.parametrize("inodes", range(2, 27, 3))
+def test_a_full_disk_is_said_and_leaves_nothing(
+    containers: Containers, tmp_path: Path, inodes: int
+):
+    # Room for that many files and directories: it runs out at different steps.
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = f"size=64k,nr_inodes={inodes}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", disk], check=True)
+    try:
+        runtime = Runtime(disk / "state", disk / "run")
+        spec = containers.spec("true")
+        refusals = (StorageFailed, RuntimeFailed, KernelRefused)
+        with pytest.raises(refusals, match=r"(?i)no space left"):
+            containers.do(runtime.create(spec))
+        assert runtime.found() == []
+        assert not [path for path in disk.rglob("*") if spec.id in str(path)]
+        assert containers.leftovers(spec.id) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_running_container_cannot_be_made_again(containers: Containers):

@@ -66,13 +66,14 @@ def compose_config(
     if not spec.privileged:
         linux["seccomp"] = compose_seccomp()
     rootfs = "rootfs" if spec.rootfs is None else spec.rootfs
+    hostname = hostname_of(spec)
     return {
         "ociVersion": CONFIG_VERSION,
-        "hostname": spec.hostname or spec.id[:12],
+        "hostname": hostname,
         "root": {"path": rootfs, "readonly": False},
         "process": compose_process(
             command=spec.command,
-            env=compose_env(spec.env, spec.hostname, identity.home, spec.tty),
+            env=compose_env(spec.env, hostname, identity.home, spec.tty),
             identity=identity,
             workdir=spec.workdir,
             tty=spec.tty,
@@ -82,6 +83,11 @@ def compose_config(
         "mounts": compose_mounts(spec, host, bundle, files),
         "linux": linux,
     }
+
+
+def hostname_of(spec: ContainerSpec) -> str:
+    """The host name asked for, else the beginning of the id."""
+    return spec.hostname or spec.id[:12]
 
 
 def cgroup_of(id: str) -> str:

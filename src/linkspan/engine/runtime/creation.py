@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from linkspan.engine.runtime.bundle import FILES, compose_config
+from linkspan.engine.runtime.bundle import FILES, compose_config, hostname_of
 from linkspan.engine.runtime.conmon import (
     ReportReader,
     container_arguments,
@@ -88,7 +88,7 @@ def make_directories(paths: ContainerPaths) -> None:
 
 def write_files(spec: ContainerSpec, bundle: Path) -> tuple[str, ...]:
     """Write what is bind-mounted over files of /etc; answers which of them."""
-    hostname = spec.hostname or spec.id[:12]
+    hostname = hostname_of(spec)
     texts = {
         "/etc/hosts": spec.hosts or compose_hosts(hostname),
         "/etc/hostname": hostname + "\n",
@@ -151,6 +151,7 @@ def run_conmon(programs: Programs, spec: ContainerSpec, paths: ContainerPaths) -
 
     Raises:
         RuntimeFailed: holds the runtime's reason.
+        StorageFailed: conmon ended early, and a disk is full.
     """
     arguments = container_arguments(programs, spec.id, spec.name, paths, spec.log_size_max)
     arguments += stdio_arguments(spec.tty, spec.interactive)
@@ -163,6 +164,8 @@ def run_conmon(programs: Programs, spec: ContainerSpec, paths: ContainerPaths) -
         report = ReportReader(reading).read()
     finally:
         os.close(reading)
+    if report is None:  # it has no words once it has left us
+        check_space(paths)
     if report is None or report.data <= 0:
         said = report.message if report else "conmon ended early"
         raise explain_failure(paths, said, f"container {spec.name} could not be made")
@@ -170,3 +173,15 @@ def run_conmon(programs: Programs, spec: ContainerSpec, paths: ContainerPaths) -
     if conmon_pid is None:
         raise RuntimeFailed(f"container {spec.name} could not be made: conmon left no process id")
     return Started(report.data, conmon_pid)
+
+
+def check_space(paths: ContainerPaths) -> None:
+    """Say so if a disk is full.
+
+    Raises:
+        StorageFailed: there is no room for another file.
+    """
+    for place in (paths.state, paths.bundle):
+        room = os.statvfs(place)
+        if room.f_bavail == 0 or (room.f_files and room.f_favail == 0):
+            raise StorageFailed(f"no space left on the device of {place}: free some, then retry")
