@@ -207,6 +207,10 @@ class Firewall:
             self._fingerprints[table.family, table.name] = before
         return lines
 
+    def tables(self) -> tuple[tuple[str, str], ...]:
+        """Family and name of every table of the namespace, whoever made it."""
+        return observed.list_tables(self._socket)
+
     def read(
         self, family: str, name: str, like: Table | None = None
     ) -> tuple[Table | None, tuple[Element, ...]]:

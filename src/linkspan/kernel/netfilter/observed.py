@@ -10,7 +10,7 @@ from linkspan.dataplane.objects import HOST, Element
 from linkspan.dataplane.rules import Chain, FirewallRule, SetDefinition, Table
 from linkspan.errors import KernelRefused
 from linkspan.kernel.netfilter import batch
-from linkspan.kernel.netfilter.batch import FAMILIES, pack_request
+from linkspan.kernel.netfilter.batch import FAMILIES, FAMILY_NAMES, pack_request
 from linkspan.kernel.netfilter.elements import SetCodec
 from linkspan.kernel.netfilter.tables import HOOKS, TABLE_FLAGS
 from linkspan.kernel.netfilter.values import VERDICT_TYPE, type_names
@@ -55,7 +55,20 @@ def read_table(sock: NetlinkSocket, family: str, name: str) -> TableState | None
         if answer.errno == _NO_ENTRY:
             return None
         raise answer.as_error(f"reading table {family} {name}")
-    found = parse_attributes(answer[1], _HEADER)
+    return _read_state(parse_attributes(answer[1], _HEADER))
+
+
+def list_tables(sock: NetlinkSocket) -> tuple[tuple[str, str], ...]:
+    """Family and name of every table, whoever made it. Raises KernelRefused."""
+    rows = sock.dump(pack_request(batch.GET_TABLE, 0), "reading tables")
+    return tuple(
+        (FAMILY_NAMES[payload[0]], read_text(parse_attributes(payload, _HEADER)[1]))
+        for _, payload in rows
+        if payload[0] in FAMILY_NAMES
+    )
+
+
+def _read_state(found: Attributes) -> TableState:
     bits = _big(found.get(2, b""))
     flags = tuple(flag for flag, bit in TABLE_FLAGS.items() if bits & bit)
     return TableState(flags, _big(found.get(7, b"")), _big(found.get(4, b"")))
