@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from benchmarks import cni
 from benchmarks.floor import FloorHost
 from benchmarks.measure import (
     Goal,
@@ -25,7 +24,6 @@ from benchmarks.places import Resident, run_program
 from benchmarks.stage import (
     QUIET,
     OurHost,
-    cni_host,
     floor_host,
     prepare_attach,
     prepare_detach,
@@ -75,10 +73,8 @@ def run(lab: Lab, size: Size) -> Subject:
     floors = ", ".join(
         f"{job} {Measured.of('floor', samples[f'floor: {job}']).median:.1f} ms" for job in jobs
     )
-    notes = [f"Publishing by prepared bytes, the kernel's own share: {floors}."]
-    if cni.is_there():
-        notes.append(measure_portmap(lab, size.choose(1000, 50)))
-    return Subject(rows=tuple(rows), notes=tuple(notes))
+    notes = (f"Publishing by prepared bytes, the kernel's own share: {floors}.",)
+    return Subject(rows=tuple(rows), notes=notes)
 
 
 def attacher(ours: OurHost, ports: tuple[str, ...]) -> Timed:
@@ -129,14 +125,3 @@ def element_sender(floor: FloorHost, port: PublishedPort) -> Timed:
         return taken
 
     return once
-
-
-def measure_portmap(lab: Lab, count: int) -> str:
-    """CNI's portmap with many ports, once: a sentence with what it took."""
-    _, peer = cni_host(lab)
-    plain = peer.attach(0, ())
-    many = peer.attach(1, [(20000 + n, 20000 + n) for n in range(count)])
-    return (
-        f"CNI's portmap, once: {count:,} ports, same numbers: {many - plain:.2f} s "
-        "(it has no ranges: each port is a rule)."
-    )
