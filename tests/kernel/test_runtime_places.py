@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import asyncio, sys
+import asyncio, secrets, sys
 from pathlib import Path
 from linkspan.engine.runtime import ContainerSpec, Runtime
 async def live(directory, *command):
     runtime = Runtime(Path(directory) / "state", Path(directory) / "run")
-    id = "ab" * 32
+    id = secrets.token_hex(32)
     spec = ContainerSpec(id=id, name="crate", hostname="crate", command=command)
     await runtime.create(spec)
     await runtime.start(id)
