@@ -15,6 +15,7 @@ from linkspan.dataplane.diff import (
     overlay,
     satisfies,
 )
+from linkspan.dataplane.falling import falls_with
 from linkspan.dataplane.links import (
     Bridge,
     Dummy,
@@ -46,7 +47,7 @@ from linkspan.dataplane.objects import (
     Rule,
     Sysctl,
 )
-from linkspan.dataplane.plane import DataPlane, falls_with
+from linkspan.dataplane.plane import DataPlane
 from linkspan.dataplane.rules import Chain, FirewallRule, SetDefinition, Table
 
 __all__ = [

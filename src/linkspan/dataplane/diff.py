@@ -10,13 +10,14 @@ comparison that respects this.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from linkspan.dataplane.links import Veth
-from linkspan.dataplane.objects import Element, Key, Link, Namespace, Object
-from linkspan.dataplane.plane import DataPlane, falls_with
+from linkspan.dataplane.falling import Falling, carriers_of, is_carrier, peer_key
+from linkspan.dataplane.links import Bridge, LinkKind, Veth
+from linkspan.dataplane.objects import Element, Key, Link, Namespace, Object, Route
+from linkspan.dataplane.plane import DataPlane
 from linkspan.dataplane.rules import Table
 
 
@@ -86,87 +87,93 @@ def overlay(actual: Object, wanted: Object) -> Object:
 def replaceable(old: Object, new: Object) -> bool:
     """Whether the kernel can change `old` into `new` without removing it first."""
     if isinstance(old, Link) and isinstance(new, Link):
-        if old.kind is None or new.kind is None or type(old.kind) is not type(new.kind):
-            return old.kind is None or new.kind is None
-        return _kind_is_kept(old, new)
-    return not isinstance(old, (Table, Namespace))
+        if old.kind is None or new.kind is None:
+            return True
+        return type(old.kind) is type(new.kind) and _kind_is_kept(old.kind, new.kind)
+    return not isinstance(old, Namespace)
 
 
-def _kind_is_kept(old: Link, new: Link) -> bool:
-    """Bridges are set in place; other kinds' attributes are fixed at creation."""
-    assert old.kind is not None and new.kind is not None
-    if isinstance(new.kind, Veth):
-        return True if _struct_satisfies(old.kind, new.kind) else False
-    return type(new.kind).__name__ == "Bridge" or _struct_satisfies(old.kind, new.kind)
+def _kind_is_kept(old: LinkKind, new: LinkKind) -> bool:
+    """Bridges are set in place, and the far end of a veth pair as long as it stays that one;
+    what makes other kinds is fixed when they are made.
+    """
+    if isinstance(new, Veth) and isinstance(old, Veth):
+        return new.peer_name in (None, old.peer_name) and new.peer_namespace in (
+            None,
+            old.peer_namespace,
+        )
+    return isinstance(new, Bridge) or _struct_satisfies(old, new)
 
 
 def diff(a: DataPlane, b: DataPlane) -> Change:
-    """The operations that turn `a` into `b`, removals first, in a deterministic order."""
-    added: list[Object] = []
+    """The operations that turn `a` into `b`: removals first, then changes and additions.
+
+    The order is deterministic, and one that the kernel can follow. A veth pair that `b`
+    states at one end has its other end too: that is not removed from `a`. A table that
+    changes is replaced together with its elements, which firewalls do as one transaction.
+    """
+    added: dict[Key, Object] = {}
     removed: list[Object] = []
-    replaced: list[tuple[Object, Object]] = []
-    for key in b.keys():
-        new, old = b.get(key), a.get(key)
-        assert new is not None
+    replaced: dict[Key, Object] = {}
+    for new in b:
+        key = new.key
+        old = a.get(key)
         if old is None:
-            added.append(new)
+            added[key] = new
         elif not satisfies(old, new):
             if replaceable(old, new):
-                replaced.append((old, new))
+                replaced[key] = old
             else:
                 removed.append(old)
-                added.append(new)
-    removed.extend(item for item in a if item.key not in b)
-    removed = _without_what_falls_anyway(removed)
-    added.extend(_what_fell_but_is_wanted(a, b, removed, added))
-    fallen = {item.key for item in added}
-    operations: list[Operation] = [Remove(item) for item in _removal_order(removed)]
-    operations += [
-        Replace(old, new)
-        for old, new in sorted(replaced, key=lambda pair: (pair[1].order, _sortable(pair[1].key)))
-        if new.key not in fallen
-    ]
-    operations += [Add(item) for item in creation_order(added)]
+                added[key] = new
+    kept_peers = {peer_key(item) for item in b} if len(a) else set()
+    removed += [item for item in a if (key := item.key) not in b and key not in kept_peers]
+    emptied = [old for old in replaced.values() if isinstance(old, Table)]
+    if any(is_carrier(item) for item in removed) or emptied:
+        falling = Falling(a, a.get)
+        fallen = falling.with_all(removed) | falling.with_all(emptied)
+        removed = _without_what_falls(removed, fallen)
+        for key in fallen:
+            wanted = b.get(key)
+            if wanted is not None:
+                replaced.pop(key, None)
+                added[key] = wanted
+    operations: list[Operation] = [Remove(item) for item in reversed(creation_order(removed))]
+    changes = [item for key in replaced if (item := b.get(key)) is not None]
+    for item in creation_order([*added.values(), *changes]):
+        old = replaced.get(item.key)
+        operations.append(Add(item) if old is None else Replace(old, item))
     return tuple(operations)
 
 
-def _without_what_falls_anyway(removed: list[Object]) -> list[Object]:
-    carriers = [item for item in removed if isinstance(item, (Namespace, Link, Table))]
-    if not carriers:
-        return removed
+def _without_what_falls(removed: list[Object], fallen: Mapping[Key, Object]) -> list[Object]:
+    """The removals that must be named, because nothing else takes the object along.
+
+    A link outside a namespace that goes is named: that namespace goes later, or not at all
+    while a process is in it. Of the two ends of a veth pair the first is named.
+    """
+    gone = {item.key for item in removed} | fallen.keys()
     kept: list[Object] = []
-    for item in removed:
-        above = [c for c in carriers if c is not item and falls_with(item, c)]
-        # Of the two ends of one veth pair exactly one is removed by name.
-        if any(not falls_with(c, item) or _first_of(c, item) for c in above):
+    ends: set[Key | None] = set()
+    for item in sorted(removed, key=_position):
+        key = item.key
+        if isinstance(item, Link):
+            far = item.kind.peer_namespace if isinstance(item.kind, Veth) else None
+            outside = ("namespace", far) if far != item.namespace else None
+            if any(carrier in gone for carrier in carriers_of(item) if carrier != outside):
+                continue
+            if key in ends or peer_key(item) in ends:
+                continue
+            ends |= {key, peer_key(item)} - {None}
+        elif key in fallen or any(carrier in gone for carrier in carriers_of(item)):
             continue
         kept.append(item)
     return kept
 
 
-def _first_of(a: Object, b: Object) -> bool:
-    return _sortable(a.key) < _sortable(b.key)
-
-
-def _what_fell_but_is_wanted(
-    a: DataPlane, b: DataPlane, removed: Iterable[Object], added: list[Object]
-) -> list[Object]:
-    gone = [item for item in removed if isinstance(item, (Namespace, Link, Table))]
-    if not gone:
-        return []
-    known = {item.key for item in added}
-    return [
-        item
-        for item in b
-        if item.key not in known
-        and (held := a.get(item.key)) is not None
-        and any(falls_with(held, carrier) for carrier in gone)
-    ]
-
-
 def creation_order(items: Iterable[Object]) -> list[Object]:
     """Objects in the order in which the kernel can make them; masters before their ports."""
-    rows = sorted(items, key=lambda item: (item.order, _sortable(item.key)))
+    rows = sorted(items, key=_position)
     links = [item for item in rows if isinstance(item, Link)]
     if len(links) < 2:
         return rows
@@ -193,6 +200,12 @@ def _removal_order(items: Iterable[Object]) -> list[Object]:
     return list(reversed(creation_order(items)))
 
 
+def _position(item: Object) -> tuple[int, bool, tuple[tuple[int, str], ...]]:
+    """Ways to gateways come behind the routes that say where the gateways are."""
+    distant = isinstance(item, Route) and bool(item.gateway or item.hops)
+    return item.order, distant, _sortable(item.key)
+
+
 def _sortable(key: Key) -> tuple[tuple[int, str], ...]:
     return tuple(
         (0, "")
@@ -206,16 +219,33 @@ def _sortable(key: Key) -> tuple[tuple[int, str], ...]:
 
 def apply_to(plane: DataPlane, change: Change) -> DataPlane:
     """What `plane` becomes when `change` is carried out: the model of kernel/apply."""
+    held: dict[Key, Object] = {item.key: item for item in plane}
+    falling = Falling(plane, held.get)
+
+    def drop(gone: Iterable[Object]) -> None:
+        for item in gone:
+            falling.discard(item)
+            held.pop(item.key, None)
+
     for operation in change:
         match operation:
             case Remove(item):
-                plane = plane.without(item.key)
+                present = held.get(item.key)
+                if present is not None:
+                    drop([present, *falling.with_all((present,)).values()])
+                continue
             case Replace(_, new):
-                held = plane.get(new.key)
-                plane = plane.with_object(new if held is None else overlay(held, new))
+                old = held.get(new.key)
+                item = new if old is None else overlay(old, new)
+                if isinstance(new, Table):
+                    drop(falling.with_all((new,)).values())
             case Add(item):
-                plane = plane.with_object(item)
-    return plane
+                old = held.get(item.key)
+        if old is not None:
+            falling.discard(old)
+        held[item.key] = item
+        falling.add(item)
+    return DataPlane(held.values())
 
 
 def elements_of(table: Table, plane: DataPlane) -> list[Element]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
-from linkspan.dataplane.links import Veth
-from linkspan.dataplane.objects import Address, Element, Key, Link, Namespace, Object, Route
-from linkspan.dataplane.rules import Table
+from linkspan.dataplane.falling import Falling
+from linkspan.dataplane.objects import Key, Object
 
 T = TypeVar("T", bound=Object)
 
@@ -72,44 +71,9 @@ class DataPlane:
         gone = self._objects.get(key)
         if gone is None:
             return self
+        fallen = Falling(self, self.get).with_all((gone,))
         result = DataPlane()
         result._objects = {
-            k: item for k, item in self._objects.items() if k != key and not falls_with(item, gone)
+            k: item for k, item in self._objects.items() if k != key and k not in fallen
         }
         return result
-
-
-def falls_with(item: Object, gone: Object) -> bool:
-    """Whether the kernel removes `item` by itself when `gone` is removed."""
-    match gone:
-        case Namespace():
-            if isinstance(item, Link) and isinstance(item.kind, Veth):
-                if item.kind.peer_namespace == gone.namespace:
-                    return True
-            return item.namespace == gone.namespace
-        case Link():
-            if isinstance(item, (Address, Route)):
-                return (item.namespace, item.link) == (gone.namespace, gone.name) or (
-                    isinstance(gone.kind, Veth)
-                    and item.namespace == gone.kind.peer_namespace
-                    and item.link == gone.kind.peer_name
-                )
-            return _is_peer(item, gone)
-        case Table():
-            return isinstance(item, Element) and (item.namespace, item.family, item.table) == (
-                gone.namespace,
-                gone.family,
-                gone.name,
-            )
-    return False
-
-
-def _is_peer(item: Object, gone: Link) -> bool:
-    return (
-        isinstance(item, Link)
-        and isinstance(gone.kind, Veth)
-        and isinstance(item.kind, Veth)
-        and item.name == gone.kind.peer_name
-        and item.namespace == gone.kind.peer_namespace
-        and item.kind.peer_name in (None, gone.name)
-    )
