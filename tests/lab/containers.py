@@ -101,7 +101,8 @@ class Containers:
         """Every trace of a container that is still on this machine."""
         places = (self.state_dir, self.run_dir)
         found = [str(path) for place in places for path in place.rglob("*") if id in str(path)]
-        found += [str(path) for path in Path("/sys/fs/cgroup").rglob(f"*{id}*")]
+        # Not rglob: cgroups of other programs come and go while it looks.
+        found += [place for place, _, _ in os.walk("/sys/fs/cgroup") if id in place]
         found += [
             line for line in Path("/proc/self/mountinfo").read_text().splitlines() if id in line
         ]
