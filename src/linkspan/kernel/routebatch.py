@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from linkspan.dataplane.diff import Add, Operation, Remove, Replace
 from linkspan.dataplane.links import Tun, Veth
@@ -39,6 +41,11 @@ class _Waiting:
         self.operation = operation
         self.first = messages.first
         self.after = messages.after
+
+
+def _removes_link(item: _Waiting) -> bool:
+    operation = item.operation
+    return isinstance(operation, Remove) and isinstance(operation.object, Link)
 
 
 def _fail(run: Run, operation: Operation, error: Exception) -> None:
@@ -139,7 +146,12 @@ class RouteBatch:
         self._links_waiting.pop(namespace, None)
         if not waiting:
             return
-        refused = self._send_round(namespace, [(item, item.first) for item in waiting])
+        refused: set[_Waiting] = set()
+        for together, row in groupby(waiting, _removes_link):
+            items = list(row)
+            if together and len(items) > 1 and self._remove_links(namespace, items):
+                continue
+            refused |= self._send_round(namespace, [(item, item.first) for item in items])
         for item in waiting:
             if item not in refused and item.counts:
                 item.run.done.append(item.operation)
@@ -148,6 +160,24 @@ class RouteBatch:
         for item in going_on:
             if item.counts and item.run.may(item.operation):
                 self._set_up_peer(item.run, item.operation)
+
+    def _remove_links(self, namespace: str, items: Sequence[_Waiting]) -> bool:
+        """Remove several links in the time of one; False when they must go one by one."""
+        group = random.getrandbits(30) | 1 << 30
+        messages = [
+            links.put_in_group(item.operation.object, group)
+            for item in items
+            if isinstance(item.operation, Remove) and isinstance(item.operation.object, Link)
+        ]
+        try:
+            results = self._session.socket(namespace).request(
+                [*messages, links.remove_group(group)]
+            )
+        except (LinkspanError, OSError):
+            return False
+        return results[-1] is None and all(
+            refusal is None or refusal.errno == errno.ENODEV for refusal in results
+        )
 
     def _set_up_peer(self, run: Run, operation: Operation) -> None:
         """The far end of a veth pair is brought up, or changed, from its own namespace."""
