@@ -1,0 +1,142 @@
+"""Operations on the host as a whole: doctor, reconcile, purge, info, health, and the API itself."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from linkspan.api.doctor import DoctorView, examine_host
+from linkspan.api.obstacles import OUR_BRIDGES, is_ours
+from linkspan.api.openapi import compose_document
+from linkspan.api.operation import DRY_RUN, Answer, Call, Operation
+from linkspan.api.plans import PlanView, answer_or_plan
+from linkspan.api.reports import ReportView, show_report
+from linkspan.api.views import show_time
+
+
+class InfoView(msgspec.Struct, frozen=True, kw_only=True):
+    """A daemon: its version and process, its network namespace (inode), its paths, its contents."""
+
+    version: str
+    pid: int
+    namespace: int
+    socket: str
+    state_dir: str
+    run_dir: str
+    default_network: str
+    started: datetime
+    networks: int
+    sandboxes: int
+
+
+class HealthView(msgspec.Struct, frozen=True):
+    """That it answers."""
+
+    status: str = "ok"
+
+
+async def examine(call: Call) -> Answer:
+    """What this kernel and host offer and lack, seen from the daemon's namespace."""
+    names = [network.interface for network in call.engine.networks()]
+    unusual = [name for name in names if name and not is_ours(name, OUR_BRIDGES)]
+    return Answer(200, await asyncio.to_thread(examine_host, unusual))
+
+
+async def reconcile(call: Call) -> Answer:
+    """Make the host what the store says."""
+    return Answer(200, show_report(await call.engine.reconcile()))
+
+
+async def purge(call: Call) -> Answer:
+    """Take everything of ours off the host; the daemon ends when it has answered."""
+    done = await call.engine.purge(dry_run=call.dry_run)
+    closing = call.service.closing
+    return answer_or_plan(
+        done, lambda report: Answer(200, show_report(report), afterwards=closing.set)
+    )
+
+
+async def inform(call: Call) -> Answer:
+    """The daemon's version, process, namespace and paths."""
+    facts: dict[str, Any] = dict(call.service.facts)
+    facts["started"] = show_time(facts["started"])
+    facts["networks"] = len(call.engine.networks())
+    facts["sandboxes"] = len(call.engine.sandboxes())
+    return Answer(200, InfoView(**facts))
+
+
+async def answer_health(call: Call) -> Answer:
+    """That the daemon answers."""
+    return Answer(200, HealthView())
+
+
+async def show_document(call: Call) -> Answer:
+    """The OpenAPI document."""
+    return Answer(200, encoded_document())
+
+
+@functools.cache
+def encoded_document() -> bytes:
+    """The OpenAPI document as JSON, made once."""
+    # Late: the application is made of this module's operations among others.
+    from linkspan.api.application import OPERATIONS as EVERYTHING
+
+    return msgspec.json.encode(compose_document(EVERYTHING))
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/v1/doctor",
+        name="examineHost",
+        summary="What this kernel and host offer and lack, and what another firewall would stop",
+        handler=examine,
+        answers={200: DoctorView},
+    ),
+    Operation(
+        method="POST",
+        path="/v1/reconcile",
+        name="reconcile",
+        summary="Make the host what the store says it should be, now",
+        handler=reconcile,
+        answers={200: ReportView | PlanView},
+        query=(DRY_RUN,),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/purge",
+        name="purge",
+        summary="Take away everything of linkspan's from this host; the daemon ends",
+        handler=purge,
+        answers={200: ReportView | PlanView},
+        query=(DRY_RUN,),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/info",
+        name="inform",
+        summary="Version, process, namespace and paths of the daemon",
+        handler=inform,
+        answers={200: InfoView},
+    ),
+    Operation(
+        method="GET",
+        path="/v1/health",
+        name="answerHealth",
+        summary="Whether the daemon answers",
+        handler=answer_health,
+        answers={200: HealthView},
+    ),
+    Operation(
+        method="GET",
+        path="/v1/openapi.json",
+        name="showDocument",
+        summary="This document",
+        handler=show_document,
+        answers={200: dict[str, Any]},
+    ),
+)

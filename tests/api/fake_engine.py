@@ -1,0 +1,212 @@
+"""An engine without a kernel, for tests of the API and the command line: records in dicts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+from linkspan.dataplane import Add, Link, Veth
+from linkspan.drivers.records import Endpoint, Network, PublishedPort, Sandbox, Subnet
+from linkspan.engine.events import EventLog
+from linkspan.engine.plans import Plan
+from linkspan.engine.store import SqliteStore
+from linkspan.errors import Conflict, NameInUse, NetworkInUse, NotFound
+
+
+def identify(kind: str, name: str) -> str:
+    """An id that is the same in every run."""
+    return hashlib.sha256(f"{kind}/{name}".encode()).hexdigest()
+
+
+class FakeEngine:
+    """Knows names and ids, refuses duplicates, and counts addresses up. No checks beyond that."""
+
+    def __init__(self, events: EventLog) -> None:
+        self.events = events
+        self.by_name: dict[str, dict[str, Any]] = {"network": {}, "sandbox": {}}
+        self.failure: BaseException | None = None
+        self.purged = False
+        for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
+            self._put_network(name, driver, ["172.20.0.0/24"] if driver == "bridge" else [])
+
+    @classmethod
+    async def open(cls, path: str = ":memory:") -> FakeEngine:
+        """One with an event log in a store at `path`."""
+        return cls(await EventLog.open(SqliteStore(path)))
+
+    def _put_network(self, name: str, driver: str, subnets: list[str], **more: Any) -> Network:
+        network = Network(
+            id=identify("network", name),
+            name=name,
+            driver=driver,
+            subnets=tuple(
+                Subnet(subnet=s, gateway=s.replace("0/", "1/").split("/")[0]) for s in subnets
+            ),
+            interface=f"ls-{name}"[:15] if driver == "bridge" else "",
+            created=1_800_000_000.0,
+            **more,
+        )
+        self.by_name["network"][name] = network
+        return network
+
+    def _find(self, kind: str, ref: str) -> Any:
+        for one in self.by_name[kind].values():
+            if ref in (one.name, one.id) or one.id.startswith(ref):
+                return one
+        raise NotFound(f"there is no {kind} {ref!r}")
+
+    def _maybe_fail(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    # Networks
+
+    def networks(self) -> list[Network]:
+        return list(self.by_name["network"].values())
+
+    def network(self, ref: str) -> Network:
+        return self._find("network", ref)
+
+    async def create_network(self, request: Any, *, dry_run: bool = False) -> Network | Plan:
+        self._maybe_fail()
+        if request.name in self.by_name["network"]:
+            raise NameInUse(f"a network named {request.name} exists already")
+        if dry_run:
+            return Plan((Add(Link(name=f"ls-{request.name}", kind=Veth())),))
+        subnets = [s if isinstance(s, str) else s.subnet for s in request.subnets]
+        made = self._put_network(
+            request.name,
+            request.driver,
+            subnets or ["10.20.0.0/24"],
+            options=request.options,
+            labels=request.labels,
+            internal=request.internal,
+        )
+        await self.events.append("network", "created", made.name, made.id)
+        return made
+
+    async def remove_network(self, ref: str, *, dry_run: bool = False) -> Plan | None:
+        network = self.network(ref)
+        users = [s.name for s in self.sandboxes() for e in s.endpoints if e.network == network.id]
+        if users:
+            raise NetworkInUse(f"network {network.name} is in use by {', '.join(users)}")
+        if dry_run:
+            return Plan(())
+        del self.by_name["network"][network.name]
+        return None
+
+    async def prune_networks(self, *, dry_run: bool = False) -> list[Network] | Plan:
+        used = {e.network for s in self.sandboxes() for e in s.endpoints}
+        unused = [
+            n
+            for n in self.networks()
+            if n.id not in used and n.name not in ("bridge", "host", "none")
+        ]
+        if dry_run:
+            return Plan(())
+        for network in unused:
+            del self.by_name["network"][network.name]
+        return unused
+
+    # Sandboxes
+
+    def sandboxes(self) -> list[Sandbox]:
+        return list(self.by_name["sandbox"].values())
+
+    def sandbox(self, ref: str) -> Sandbox:
+        return self._find("sandbox", ref)
+
+    async def create_sandbox(self, request: Any, *, dry_run: bool = False) -> Sandbox | Plan:
+        self._maybe_fail()
+        name = request.name or f"brisk_ketch{len(self.by_name['sandbox'])}"
+        if name in self.by_name["sandbox"]:
+            raise NameInUse(f"a sandbox named {name} exists already")
+        wanted = [
+            n if isinstance(n, str) else n.network
+            for n in (["bridge"] if request.networks is None else request.networks)
+        ]
+        networks = [self.network(ref) for ref in wanted]
+        if dry_run:
+            return Plan((Add(Link(name="veth0", kind=Veth(peer_name="eth0"))),))
+        number = len(self.by_name["sandbox"]) + 2
+        sandbox = Sandbox(
+            id=identify("sandbox", name),
+            name=name,
+            state="up",
+            netns=getattr(request, "netns", None) or f"/run/linkspan/netns/{name}",
+            made=getattr(request, "netns", None) is None,
+            endpoints=tuple(
+                self._endpoint(network, name, number, index)
+                for index, network in enumerate(networks)
+            ),
+            ports=tuple(read_port(text) for text in request.ports),
+            labels=request.labels,
+            created=1_800_000_000.0,
+        )
+        self.by_name["sandbox"][name] = sandbox
+        await self.events.append("sandbox", "created", name, sandbox.id)
+        return sandbox
+
+    def _endpoint(self, network: Network, name: str, number: int, index: int) -> Endpoint:
+        gateway = network.gateway_ipv4
+        prefix = gateway.rpartition(".")[0] if gateway else None
+        return Endpoint(
+            id=identify("endpoint", f"{name}/{network.name}"),
+            network=network.id,
+            interface=f"eth{index}",
+            host_interface=f"lv{number}",
+            ipv4=f"{prefix}.{number}/24" if prefix else None,
+            mac=f"02:42:0a:14:00:{number:02x}" if prefix else None,
+            gateway=None if network.internal else gateway,
+        )
+
+    async def remove_sandbox(
+        self, ref: str, *, force: bool = False, dry_run: bool = False
+    ) -> Plan | None:
+        sandbox = self.sandbox(ref)
+        if sandbox.labels.get("state") == "running" and not force:
+            raise Conflict(f"container {sandbox.name} runs; stop it, or remove it with force")
+        if dry_run:
+            return Plan(())
+        del self.by_name["sandbox"][sandbox.name]
+        return None
+
+    async def connect(self, ref: str, request: Any, *, dry_run: bool = False) -> Sandbox | Plan:
+        import msgspec
+
+        sandbox, network = self.sandbox(ref), self.network(request.network)
+        if dry_run:
+            return Plan(())
+        more = self._endpoint(network, sandbox.name, 9, len(sandbox.endpoints))
+        changed = msgspec.structs.replace(sandbox, endpoints=(*sandbox.endpoints, more))
+        self.by_name["sandbox"][sandbox.name] = changed
+        return changed
+
+    async def disconnect(
+        self, ref: str, network_ref: str, *, force: bool = False, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        import msgspec
+
+        sandbox, network = self.sandbox(ref), self.network(network_ref)
+        kept = tuple(e for e in sandbox.endpoints if e.network != network.id)
+        if len(kept) == len(sandbox.endpoints):
+            raise NotFound(f"{sandbox.name} is not on network {network.name}")
+        if dry_run:
+            return Plan(())
+        changed = msgspec.structs.replace(sandbox, endpoints=kept)
+        self.by_name["sandbox"][sandbox.name] = changed
+        return changed
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+
+def read_port(text: str) -> PublishedPort:
+    """The forms that the tests use: HOST:PORT and PORT, with /protocol."""
+    numbers, _, protocol = text.partition("/")
+    outside, _, inside = numbers.rpartition(":")
+    host = int(outside or "49152")
+    return PublishedPort(
+        host_port=host, host_port_end=host, port=int(inside), protocol=protocol or "tcp"
+    )
