@@ -75,6 +75,31 @@ def test_a_change_and_its_event_are_one_transaction():
     run(talk)
 
 
+def test_what_is_recorded_in_one_turn_is_one_transaction():
+    async def talk(store: SqliteStore, log: EventLog) -> None:
+        reader = log.subscribe()
+        log.record("network", "create", "web")
+        log.record("network", "remove", "web", "ab", driver="bridge")
+        assert store.revision == 0
+        await log.flush()
+        assert store.revision == 1
+        assert [(e.id, e.action) for e in await take(reader, 2)] == [(1, "create"), (2, "remove")]
+        log.record("network", "create", "again")
+        assert (await anext(reader)).attributes == {}
+
+    run(talk)
+
+
+def test_an_event_that_cannot_be_stored_is_logged(caplog: pytest.LogCaptureFixture):
+    async def talk(store: SqliteStore, log: EventLog) -> None:
+        await store.close()
+        log.record("network", "create", "web")
+        await log.flush()
+        assert "1 events were not stored" in caplog.text
+
+    run(talk)
+
+
 def test_numbers_and_readers_go_on_after_a_restart(tmp_path: Path):
     async def talk() -> None:
         for start in (0, 3):

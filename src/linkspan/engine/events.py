@@ -8,6 +8,7 @@ in the store; each new one deletes the one that falls off the end, in the same t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -16,6 +17,9 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from linkspan.engine.store import Store
+from linkspan.errors import StorageFailed
+
+log = logging.getLogger(__name__)
 
 KEPT = 10_000
 """Events that are kept for readers who come later."""
@@ -60,6 +64,8 @@ class EventLog:
         self._kept = kept
         self._readers: set[Subscription] = set()
         self._lock = asyncio.Lock()
+        self._pending: list[Happening] = []
+        self._writing: asyncio.Task[None] | None = None
         self.last = last
         """The id of the newest event, 0 before the first."""
 
@@ -117,6 +123,35 @@ class EventLog:
             type=type, action=action, name=name, object_id=object_id, attributes=attributes
         )
         await self.commit([happening])
+
+    def record(
+        self, type: EventType, action: str, name: str = "", object_id: str = "", **attributes: str
+    ) -> None:
+        """Say that something happened, without waiting until it is stored.
+
+        What is said in one turn of the event loop goes into one transaction. A failure to
+        store it is logged.
+        """
+        self._pending.append(
+            Happening(
+                type=type, action=action, name=name, object_id=object_id, attributes=attributes
+            )
+        )
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.get_running_loop().create_task(self._write_pending())
+
+    async def flush(self) -> None:
+        """Wait until everything that was recorded is stored."""
+        while self._writing is not None and not self._writing.done():
+            await self._writing
+
+    async def _write_pending(self) -> None:
+        while self._pending:
+            happenings, self._pending = self._pending, []
+            try:
+                await self.commit(happenings)
+            except StorageFailed as error:
+                log.error("%d events were not stored: %s", len(happenings), error)
 
     def subscribe(self, since: int | None = None) -> Subscription:
         """Events from now on, or all after the id `since`; close it when done.

@@ -9,7 +9,7 @@ from collections.abc import Container
 from linkspan.errors import InvalidRequest
 
 LONGEST_NAME = 128
-_RULE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_RULE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _ID = re.compile(r"[0-9a-f]{64}")
 
 _QUALITIES = (  # noqa: SIM905
@@ -36,21 +36,22 @@ _SHIPS = (  # noqa: SIM905
 ).split()
 
 
-def check_name(name: str, what: str = "name") -> str:
-    """The name, if it is one by Docker's rule; `what` it names goes into the message.
+def check_name(kind: str, name: str) -> str:
+    """The name itself, when it follows Docker's rule, so that a name works in both.
 
     Raises:
-        InvalidRequest: it is empty, too long, has other characters, or looks like an id.
+        InvalidRequest: it is too short or long, has other characters, or looks like an id.
     """
-    if not _RULE.fullmatch(name):
+    if len(name) > LONGEST_NAME or not _RULE.fullmatch(name):
+        shown = name if len(name) <= LONGEST_NAME else f"{name[:20]}..."
         raise InvalidRequest(
-            f"{what} {name!r}: must begin with a letter or digit and go on with letters, digits, "
-            "'_', '.' and '-'"
+            f"{shown!r} is no name for a {kind}: use 2 to {LONGEST_NAME} letters, digits, "
+            "'_', '.' and '-', with a letter or digit first"
         )
-    if len(name) > LONGEST_NAME:
-        raise InvalidRequest(f"{what} {name[:20]}...: must not have over {LONGEST_NAME} characters")
     if _ID.fullmatch(name):
-        raise InvalidRequest(f"{what} {name[:12]}...: 64 hex digits are an id, not a name")
+        raise InvalidRequest(
+            f"{name[:12]}... is no name for a {kind}: 64 hex digits are an id; choose another"
+        )
     return name
 
 
