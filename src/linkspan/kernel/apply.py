@@ -54,6 +54,11 @@ class Kernel:
             self._firewall = None
         self._host.close()
 
+    @property
+    def portid(self) -> int:
+        """The port id of the host's route socket: what a monitor tells our own changes by."""
+        return self._host.portid
+
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """No change is applied during the block: for use of `firewall` from other threads."""

@@ -37,6 +37,7 @@ _CLONED = 0x200
 
 _PROTOCOL_BOOT = 3
 _TABLE_COMPAT = 252
+LOCAL_TABLE = 255
 
 # struct rtmsg: family, destination and source length, tos, table, protocol, scope, type, flags
 _info = struct.Struct("=BBBBBBBBI")

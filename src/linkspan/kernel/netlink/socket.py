@@ -115,6 +115,9 @@ class NetlinkSocket:
 
     def join(self, group: int) -> None:
         """Receive the notifications of a multicast group (RTNLGRP_*, NFNLGRP_*)."""
+        # A socket without a port id is passed by (do_one_broadcast in af_netlink.c).
+        if not self.portid:
+            raise KernelRefused("binding a netlink socket", errno.EADDRINUSE)
         self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
 
     def set_send_buffer(self, size: int) -> None:
