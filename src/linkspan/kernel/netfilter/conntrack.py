@@ -244,10 +244,15 @@ def _pack_half(
 ) -> tuple[bytes, int]:
     """One direction's tuple and the bits of what it states.
 
-    The kernel reads ports only together with a protocol that has them.
+    The kernel reads ports only together with a protocol that has them. IPv6 addresses are
+    left to `ConntrackFilter.matches`: ctnetlink_filter_match_tuple compares them the wrong
+    way round (seen with 6.18).
     """
     bits = 0
     parts = []
+    source, destination = (
+        None if address is None or ":" in address else address for address in (source, destination)
+    )
     if source is not None or destination is not None:
         parts.append(_pack_addresses(source, destination))
         bits |= (_BY_SOURCE if source else 0) | (_BY_DESTINATION if destination else 0)
