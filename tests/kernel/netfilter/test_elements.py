@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from typing import Any
 
 from hypothesis import given
@@ -16,7 +17,9 @@ from linkspan.kernel.netlink.wire import parse_attributes
 
 PARTS: dict[str, st.SearchStrategy[Any]] = {
     "ipv4_addr": st.ip_addresses(v=4).map(str),
-    "ipv6_addr": st.ip_addresses(v=6).map(str),
+    "ipv6_addr": st.binary(min_size=16, max_size=16).map(
+        lambda data: socket.inet_ntop(socket.AF_INET6, data)
+    ),
     "ether_addr": st.binary(min_size=6, max_size=6).map(lambda data: data.hex(":")),
     "inet_proto": st.sampled_from(["tcp", "udp", "sctp", 253]),
     "inet_service": st.integers(0, 65535),
