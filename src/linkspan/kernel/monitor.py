@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Collection
 
 import msgspec
 
-from linkspan.kernel.netlink import addresses, links, routes, wire
+from linkspan.kernel.netlink import addresses, links, routes, seenlinks, wire
 from linkspan.kernel.netlink.socket import ROUTE, NetlinkSocket, Overrun
+from linkspan.kernel.session import name_of_link
 
 # RTNLGRP_* (linux/rtnetlink.h): links, addresses, routes and settings of IPv4 and IPv6.
 _GROUPS = (1, 5, 9, 7, 11, 24, 25)
@@ -24,7 +25,7 @@ _header = struct.Struct("=IHHII")
 
 
 class LinkChanged(msgspec.Struct, frozen=True, kw_only=True, tag="link_changed"):
-    """A link was made, changed or removed. `own` when one of our sockets did it."""
+    """A link was made, changed or removed."""
 
     name: str
     index: int
@@ -32,7 +33,6 @@ class LinkChanged(msgspec.Struct, frozen=True, kw_only=True, tag="link_changed")
     up: bool
     mtu: int
     removed: bool
-    own: bool
 
 
 class AddressChanged(msgspec.Struct, frozen=True, kw_only=True, tag="address_changed"):
@@ -41,7 +41,6 @@ class AddressChanged(msgspec.Struct, frozen=True, kw_only=True, tag="address_cha
     link: str
     address: str
     removed: bool
-    own: bool
 
 
 class RouteChanged(msgspec.Struct, frozen=True, kw_only=True, tag="route_changed"):
@@ -53,7 +52,6 @@ class RouteChanged(msgspec.Struct, frozen=True, kw_only=True, tag="route_changed
     gateway: str | None
     protocol: int
     removed: bool
-    own: bool
 
 
 class SettingsChanged(msgspec.Struct, frozen=True, kw_only=True, tag="settings_changed"):
@@ -73,8 +71,8 @@ class RouteMonitor:
     """A subscription to one namespace (an open file descriptor, None for the thread's own).
 
     `own_ports` has the port ids of our own sockets: it is looked at when a notification
-    comes, so it may grow. Use `read` when `fileno` is readable, or iterate over `events`.
-    The kernel's local and broadcast routes are left out.
+    comes, so it may grow. What they change is left out, and so are the kernel's local and
+    broadcast routes. Use `read` when `fileno` is readable, or iterate over `events`.
     """
 
     def __init__(self, own_ports: Collection[int] = (), namespace: int | None = None) -> None:
@@ -84,9 +82,7 @@ class RouteMonitor:
         self.portid = self._socket.portid
         for group in _GROUPS:
             self._socket.join(group)
-        with NetlinkSocket(ROUTE, namespace) as sock:
-            rows = [links.decode(payload, "") for _, payload in sock.dump(links.list_all())]
-        self._names = {row.index: row.link.name for row in rows}
+        self._names: dict[int, str] = {}
         os.set_blocking(self._socket.fileno(), False)
 
     def close(self) -> None:
@@ -114,10 +110,10 @@ class RouteMonitor:
                 size, type, _, _, port = _header.unpack_from(data, start)
                 if size < wire.HEADER_SIZE:
                     break
-                payload = data[start + wire.HEADER_SIZE : start + size]
-                event = self._digest(type, payload, port != 0 and port in self._own_ports)
-                if event is not None:
-                    found.append(event)
+                if port == 0 or port not in self._own_ports:
+                    event = self._digest(type, data[start + wire.HEADER_SIZE : start + size])
+                    if event is not None and (not found or event != found[-1]):
+                        found.append(event)
                 start += (size + 3) & ~3
 
     async def events(self) -> AsyncIterator[Event]:
@@ -136,18 +132,23 @@ class RouteMonitor:
             loop.remove_reader(descriptor)
 
     def _name_of(self, index: int) -> str:
-        return self._names.get(index) or f"if{index}"
+        name = self._names.get(index)
+        if name is None:
+            name = name_of_link(self._socket, index)
+            if name is None:
+                return f"if{index}"
+            self._names[index] = name
+        return name
 
-    def _digest(self, type: int, payload: bytes, own: bool) -> Event | None:
+    def _digest(self, type: int, payload: bytes) -> Event | None:
         if type in (links.NEWLINK, links.DELLINK):
-            return self._digest_link(payload, type == links.DELLINK, own)
+            return self._digest_link(payload, type == links.DELLINK)
         if type in (addresses.NEWADDR, addresses.DELADDR):
             address = addresses.decode(payload, "", self._name_of)
             return AddressChanged(
                 link=address.link,
                 address=address.address,
                 removed=type == addresses.DELADDR,
-                own=own,
             )
         if type in (routes.NEWROUTE, routes.DELROUTE):
             route = routes.decode(payload, "", self._name_of)
@@ -160,7 +161,6 @@ class RouteMonitor:
                 gateway=route.gateway,
                 protocol=route.protocol or 0,
                 removed=type == routes.DELROUTE,
-                own=own,
             )
         if type == _NEWNETCONF:
             index = wire.parse_attributes(payload, 4).get(_NETCONF_INDEX)
@@ -169,22 +169,22 @@ class RouteMonitor:
             return SettingsChanged(link=special.get(number) or self._name_of(number))
         return None
 
-    def _digest_link(self, payload: bytes, removed: bool, own: bool) -> Event | None:
+    def _digest_link(self, payload: bytes, removed: bool) -> Event | None:
         # A bridge reports its ports in messages of its own family, without most attributes.
         if payload[0] != 0:
             return None
-        seen = links.decode(payload, "")
-        link = seen.link
+        _, index, flags = seenlinks.read_info(payload)
+        attributes = wire.parse_attributes(payload, links.INFO_SIZE)
+        name = wire.read_text(attributes[links.IFNAME])
         if removed:
-            self._names.pop(seen.index, None)
+            self._names.pop(index, None)
         else:
-            self._names[seen.index] = link.name
+            self._names[index] = name
         return LinkChanged(
-            name=link.name,
-            index=seen.index,
-            alias=link.alias or "",
-            up=bool(link.up),
-            mtu=link.mtu or 0,
+            name=name,
+            index=index,
+            alias=wire.read_text(attributes.get(links.IFALIAS, b"")),
+            up=bool(flags & links.UP),
+            mtu=wire.read_u32(attributes.get(links.MTU, bytes(4))),
             removed=removed,
-            own=own,
         )

@@ -15,10 +15,18 @@ from linkspan.dataplane.objects import HOST, Key, Link, Namespace, Object
 from linkspan.dataplane.plane import DataPlane
 from linkspan.errors import NotFound
 from linkspan.kernel import namespaces, settings
-from linkspan.kernel.netlink import addresses, fdb, links, neighbours, nsids, routes, rules
+from linkspan.kernel.netlink import (
+    addresses,
+    fdb,
+    links,
+    neighbours,
+    nsids,
+    routes,
+    rules,
+    seenlinks,
+)
 from linkspan.kernel.netlink.socket import ROUTE, NetlinkSocket
 from linkspan.kernel.netlink.text import FAMILIES
-from linkspan.kernel.seenlinks import complete_links, number_links
 
 PARTS: Final = (
     "links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls", "firewall",
@@ -70,8 +78,8 @@ class _Visit:
 
     def _read_links(self, sock: NetlinkSocket) -> None:
         rows = sock.dump(links.list_all(), f"reading links of namespace {self.name}")
-        self._links = [links.decode(payload, self.name) for _, payload in rows]
-        self.numbered = number_links(self._links)
+        self._links = [seenlinks.decode(payload, self.name) for _, payload in rows]
+        self.numbered = seenlinks.number_links(self._links)
 
     def _needed_nsids(self) -> set[int]:
         if "links" not in self._parts:
@@ -123,7 +131,7 @@ class _Visit:
         """Everything that was asked for; `everywhere` are the links of all namespaces."""
         yield self.namespace
         if "links" in self._parts:
-            yield from complete_links(self._links, self.name, self._peers, everywhere)
+            yield from seenlinks.complete_links(self._links, self.name, self._peers, everywhere)
         yield from self._rest
 
 

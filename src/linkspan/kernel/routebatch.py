@@ -13,7 +13,7 @@ from linkspan.dataplane.objects import Address, FdbEntry, Link, Neighbour, Route
 from linkspan.errors import KernelRefused, LinkspanError, NotFound
 from linkspan.kernel import requests, tuntap
 from linkspan.kernel.changes import Run, subject
-from linkspan.kernel.netlink import links
+from linkspan.kernel.netlink import links, seenlinks
 from linkspan.kernel.netlink.socket import Refusal
 from linkspan.kernel.session import Session
 from linkspan.kernel.words import describe_operation
@@ -252,7 +252,7 @@ class RouteBatch:
             answer = sock.query(links.get(item.name))
             if isinstance(answer, Refusal):
                 return answer
-            held = links.decode(answer[1], item.namespace).link
+            held = seenlinks.decode(answer[1], item.namespace).link
             if item.alias is None or held.alias != item.alias:
                 whose = f'its alias is "{held.alias}"' if held.alias else "it has no alias"
                 return Refusal(errno.EEXIST, f"the link that is there is not linkspan's: {whose}")

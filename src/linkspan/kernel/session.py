@@ -14,6 +14,7 @@ from linkspan.errors import KernelRefused, NotFound
 from linkspan.kernel import namespaces
 from linkspan.kernel.netlink.socket import ROUTE, NetlinkSocket
 
+_SIOCGIFNAME = 0x8910
 _SIOCGIFINDEX = 0x8933
 _ifreq = struct.Struct("=16si20x")
 
@@ -39,6 +40,15 @@ def index_of_link(sock: NetlinkSocket, name: str) -> int | None:
             return None
         raise KernelRefused(f"looking up link {name}", error.errno or 0) from error
     return int(_ifreq.unpack(answer)[1])
+
+
+def name_of_link(sock: NetlinkSocket, index: int) -> str | None:
+    """The name of a link by its number, in the socket's namespace; None when there is none."""
+    try:
+        answer = fcntl.ioctl(sock.fileno(), _SIOCGIFNAME, _ifreq.pack(b"", index))
+    except OSError:
+        return None
+    return str(_ifreq.unpack(answer)[0].rstrip(b"\0").decode())
 
 
 class Session:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from linkspan.dataplane.objects import Sysctl
 from linkspan.kernel import sysctl
 from linkspan.kernel.netlink import wire
-from linkspan.kernel.netlink.links import AF_SPEC, SeenLink
+from linkspan.kernel.netlink.links import AF_SPEC
+from linkspan.kernel.netlink.seenlinks import SeenLink
 
 _AF_INET = 2
 _AF_INET6 = 10

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-import msgspec
-
-from linkspan.dataplane.links import Loopback, Physical, Veth, Vxlan
+from linkspan.dataplane.links import Veth, Vxlan
 from linkspan.dataplane.objects import BridgePort, Link
 from linkspan.kernel.netlink import linkkinds, wire
-from linkspan.kernel.netlink.text import mac_bytes, mac_text
+from linkspan.kernel.netlink.text import mac_bytes
 
 NEWLINK = 16
 DELLINK = 17
@@ -29,50 +27,31 @@ NET_NS_FD = 28
 EXT_MASK = 29
 CARRIER = 33
 LINK_NETNSID = 37
-_INFO_KIND = 1
-_INFO_DATA = 2
-_INFO_SLAVE_KIND = 4
-_INFO_SLAVE_DATA = 5
+INFO_KIND = 1
+INFO_DATA = 2
+INFO_SLAVE_KIND = 4
+INFO_SLAVE_DATA = 5
 _VETH_INFO_PEER = 1
 _SKIP_STATISTICS = 8  # RTEXT_FILTER_SKIP_STATS
 
 UP = 0x1
-_LOOPBACK = 0x8
-_PROMISCUOUS = 0x100
+LOOPBACK = 0x8
+PROMISCUOUS = 0x100
 
-_AF_INET6 = 10
-_ADDR_GEN_MODE = 8
+AF_INET6 = 10
+ADDR_GEN_MODE = 8
 _EUI64 = 0
-_NONE = 1
+NONE = 1
 
 # struct ifinfomsg: family, hardware type, index, flags, mask of the flags to change
-_info = struct.Struct("=BxHiII")
-INFO_SIZE = _info.size
+info = struct.Struct("=BxHiII")
+INFO_SIZE = info.size
 
 IndexOf = Callable[[str], int]
 """The index of a link by its name, in the namespace of the message."""
 
-_PORT_FLAGS = (("hairpin", 4), ("learning", 8), ("flood", 9), ("isolated", 33))
-_PORT_STATE = 1
-
-
-class SeenLink(msgspec.Struct, frozen=True):
-    """A link as one dump shows it: what refers to other links is still a number."""
-
-    link: Link
-    """Without peer, parent and master."""
-    index: int
-    master: int
-    """Index of the master, 0 for none."""
-    other: int
-    """Index of the peer or parent (IFLA_LINK), 0 for none."""
-    other_namespace: int | None
-    """Number by which this namespace knows the one of `other`; None is this one."""
-    attributes: dict[int, bytes]
-    """Everything the kernel said."""
-
-
-# Encode -------------------------------------------------------------------------------
+PORT_FLAGS = (("hairpin", 4), ("learning", 8), ("flood", 9), ("isolated", 33))
+PORT_STATE = 1
 
 
 def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> list[bytes]:
@@ -97,16 +76,16 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     if parent is not None and not isinstance(link.kind, Vxlan):
         parts.append(wire.attribute_u32(LINK, index_of(parent)))
     if link.kind is not None:
-        info = [wire.attribute_text(_INFO_KIND, linkkinds.name_of(link.kind))]
+        described = [wire.attribute_text(INFO_KIND, linkkinds.name_of(link.kind))]
         if isinstance(link.kind, Veth):
             data = _peer(link.kind, peer_namespace)
         else:
             data = linkkinds.encode(link.kind, index_of)
         if data:
-            info.append(wire.nested(_INFO_DATA, data))
-        parts.append(wire.nested(LINKINFO, *info))
+            described.append(wire.nested(INFO_DATA, data))
+        parts.append(wire.nested(LINKINFO, *described))
     flags = _flags(link)
-    header = bytes(INFO_SIZE) if late_up else _info.pack(0, 0, 0, *flags)
+    header = bytes(INFO_SIZE) if late_up else info.pack(0, 0, 0, *flags)
     messages = [wire.pack_message(NEWLINK, wire.CREATE | wire.EXCLUDE, 0, header + b"".join(parts))]
     settings = _settings(link)
     if settings:
@@ -136,8 +115,8 @@ def change(old: Link, new: Link, index_of: IndexOf) -> list[bytes]:
     if new.kind is not None and new.kind != old.kind:
         data = linkkinds.encode_change(old.kind, new.kind)
         if data:
-            kind = wire.attribute_text(_INFO_KIND, linkkinds.name_of(new.kind))
-            parts.append(wire.nested(LINKINFO, kind, wire.nested(_INFO_DATA, data)))
+            kind = wire.attribute_text(INFO_KIND, linkkinds.name_of(new.kind))
+            parts.append(wire.nested(LINKINFO, kind, wire.nested(INFO_DATA, data)))
     if parts:
         messages.append(_set(new.name, parts))
     settings = _settings(new, old)
@@ -171,7 +150,7 @@ def remove_group(group: int) -> bytes:
 
 
 def _set(name: str, parts: list[bytes] | tuple[()], flags: tuple[int, int] = (0, 0)) -> bytes:
-    header = _info.pack(0, 0, 0, *flags)
+    header = info.pack(0, 0, 0, *flags)
     return wire.pack_message(
         NEWLINK, 0, 0, b"".join((header, wire.attribute_text(IFNAME, name), *parts))
     )
@@ -182,7 +161,7 @@ def _flags(link: Link, old: Link | None = None) -> tuple[int, int]:
     flags = mask = 0
     for value, held, bit in (
         (link.up, old and old.up, UP),
-        (link.promiscuous, old and old.promiscuous, _PROMISCUOUS),
+        (link.promiscuous, old and old.promiscuous, PROMISCUOUS),
     ):
         if value is not None and value != held:
             mask |= bit
@@ -199,23 +178,23 @@ def _settings(link: Link, old: Link | None = None) -> list[bytes]:
     if link.port is not None and not (old and old.port == link.port and not link.master):
         data = _port(link.port)
         if data:
-            kind = wire.attribute_text(_INFO_SLAVE_KIND, "bridge")
-            parts.append(wire.nested(LINKINFO, kind, wire.nested(_INFO_SLAVE_DATA, data)))
+            kind = wire.attribute_text(INFO_SLAVE_KIND, "bridge")
+            parts.append(wire.nested(LINKINFO, kind, wire.nested(INFO_SLAVE_DATA, data)))
     mode = link.ipv6_link_local
     if mode is not None and not (old and old.ipv6_link_local == mode):
-        number = wire.attribute_u8(_ADDR_GEN_MODE, _EUI64 if mode else _NONE)
-        parts.append(wire.nested(AF_SPEC, wire.nested(_AF_INET6, number)))
+        number = wire.attribute_u8(ADDR_GEN_MODE, _EUI64 if mode else NONE)
+        parts.append(wire.nested(AF_SPEC, wire.nested(AF_INET6, number)))
     return parts
 
 
 def _port(port: BridgePort) -> bytes:
     parts = [
         wire.attribute_u8(type, value)
-        for name, type in _PORT_FLAGS
+        for name, type in PORT_FLAGS
         if (value := getattr(port, name)) is not None
     ]
     if port.state is not None:
-        parts.append(wire.attribute_u8(_PORT_STATE, port.state))
+        parts.append(wire.attribute_u8(PORT_STATE, port.state))
     return b"".join(parts)
 
 
@@ -230,9 +209,6 @@ def _peer(veth: Veth, namespace: int | None) -> bytes:
     if namespace is not None:
         parts.append(wire.attribute_u32(NET_NS_FD, namespace))
     return wire.attribute(_VETH_INFO_PEER, bytes(INFO_SIZE) + b"".join(parts))
-
-
-# Decode -------------------------------------------------------------------------------
 
 
 def list_all() -> bytes:
@@ -250,65 +226,3 @@ def get(name: str) -> bytes:
         + wire.attribute_text(IFNAME, name)
         + wire.attribute_u32(EXT_MASK, _SKIP_STATISTICS),
     )  # fmt: skip
-
-
-def decode(payload: bytes, namespace: str) -> SeenLink:
-    """A link from the payload of an RTM_NEWLINK message."""
-    _, _, index, flags, _ = _info.unpack_from(payload)
-    attributes = wire.parse_attributes(payload, INFO_SIZE)
-    get = attributes.get
-    info: Mapping[int, bytes] = {}
-    if (linkinfo := get(LINKINFO)) is not None:
-        info = wire.parse_attributes(linkinfo)
-    if _INFO_KIND in info:
-        data = info.get(_INFO_DATA)
-        kind = linkkinds.decode(
-            wire.read_text(info[_INFO_KIND]), wire.parse_attributes(data) if data else {}
-        )
-    else:
-        kind = Loopback() if flags & _LOOPBACK else Physical()
-    port = None
-    if info.get(_INFO_SLAVE_KIND) == b"bridge\0" and _INFO_SLAVE_DATA in info:
-        port = _decode_port(wire.parse_attributes(info[_INFO_SLAVE_DATA]))
-    mac, alias = get(ADDRESS), get(IFALIAS)
-    carrier, netnsid = get(CARRIER), get(LINK_NETNSID)
-    link = Link(
-        namespace=namespace,
-        name=wire.read_text(attributes[IFNAME]),
-        kind=kind,
-        mac=mac_text(mac) if mac else None,
-        mtu=wire.read_u32(attributes[MTU]),
-        up=bool(flags & UP),
-        master="",
-        alias=wire.read_text(alias) if alias else "",
-        port=port,
-        ipv6_link_local=_link_local(get(AF_SPEC)),
-        promiscuous=bool(flags & _PROMISCUOUS),
-        index=index,
-        carrier=bool(carrier[0]) if carrier else None,
-    )
-    other = get(LINK)
-    return SeenLink(
-        link,
-        index,
-        wire.read_u32(attributes[MASTER]) if MASTER in attributes else 0,
-        wire.read_u32(other) if other else 0,
-        wire.read_s32(netnsid) if netnsid else None,
-        attributes,
-    )
-
-
-def _decode_port(data: Mapping[int, bytes]) -> BridgePort:
-    values = {name: bool(data[type][0]) for name, type in _PORT_FLAGS if type in data}
-    state = data[_PORT_STATE][0] if _PORT_STATE in data else None
-    return BridgePort(state=state, **values)
-
-
-def _link_local(af_spec: bytes | None) -> bool | None:
-    if af_spec is None:
-        return None
-    inet6 = wire.parse_attributes(af_spec).get(_AF_INET6)
-    if inet6 is None:
-        return None
-    mode = wire.parse_attributes(inet6).get(_ADDR_GEN_MODE)
-    return None if mode is None else mode[0] != _NONE
