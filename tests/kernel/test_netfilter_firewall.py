@@ -302,6 +302,32 @@ def test_a_table_outlives_its_owner_and_the_next_one_claims_it(
     assert elements_in(after) == {port(1), port(2)}
 
 
+def test_an_orphaned_table_is_replaced_without_a_claim(
+    lab: Lab, host: Namespace, owner: Firewall, opened: Callable[..., Firewall]
+) -> None:
+    owner.close()
+    after = opened(own=True)
+    after.transaction([Add(TABLE), *added(port(2))])
+    lab.run(host, ["nft", "flush ruleset"])
+    assert elements_in(after) == {port(2)}
+
+
+def test_without_kernel_support_tables_are_plain(
+    lab: Lab, host: Namespace, opened: Callable[..., Firewall]
+) -> None:
+    firewall = opened(own=True)
+    firewall._supports_owner = False  # what a kernel before 6.9 answers
+    firewall.transaction([Add(TABLE), *added(port(1))])
+    assert not firewall.claim("inet", TABLE.name)
+    table, _ = firewall.read("inet", TABLE.name)
+    assert table is not None
+    assert table.flags == ()
+    lab.run(host, ["nft", "flush ruleset"])
+    assert not firewall.intact("inet", TABLE.name)
+    firewall.transaction([Add(TABLE)])
+    assert firewall.intact("inet", TABLE.name)
+
+
 def test_a_table_made_without_an_owner_cannot_be_claimed_but_replaced(
     opened: Callable[..., Firewall], firewall: Firewall, lab: Lab, host: Namespace
 ) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from linkspan.errors import KernelRefused
 from linkspan.kernel.netlink import wire
-from linkspan.kernel.netlink.socket import NetlinkSocket, read_refusal
+from linkspan.kernel.netlink.socket import NetlinkSocket, Overrun, read_refusal
 
 SUBSYSTEM = 10
 """NFNL_SUBSYS_NFTABLES"""
@@ -106,7 +106,11 @@ def _send_once(sock: NetlinkSocket, messages: Sequence[Message]) -> tuple[Failur
         raise KernelRefused(
             f"sending {len(data)} bytes of firewall changes", error.errno or 0
         ) from error
-    return _collect(sock, first, last)
+    try:
+        return _collect(sock, first, last)
+    except Overrun:
+        # Nothing tells whether it was done. Doing it twice is the same as doing it once.
+        return (Failure(-1, errno.ENOBUFS, 0, "the kernel's answer was lost"),)
 
 
 def _collect(sock: NetlinkSocket, first: int, last: int) -> tuple[Failure, ...]:
