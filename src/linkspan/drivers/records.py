@@ -64,6 +64,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     gateway_ipv6: str | None = None
     gateway_priority: int = 0
     aliases: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    """Which of ipv4, ipv6 and mac were asked for: they stay when the others are released."""
 
     @property
     def address(self) -> str | None:
@@ -128,6 +130,9 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PublishedPort, ...] = ()
     labels: dict[str, str] = {}
     created: float = 0.0
+    kept_defaults: tuple[int, ...] = ()
+    """IP versions (4, 6) for which the namespace came with a default route of its own. It
+    stays; ours is for what our own addresses send."""
 
     @property
     def namespace(self) -> str:

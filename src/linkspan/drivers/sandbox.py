@@ -52,11 +52,12 @@ def _routes(sandbox: Sandbox, version: int) -> list[Object]:
     chosen = gateway_endpoint(sandbox, version)
     if chosen is None:
         return []
-    objects: list[Object] = [_default_route(sandbox, chosen, version)]
+    keeps = version in sandbox.kept_defaults
+    objects: list[Object] = [] if keeps else [_default_route(sandbox, chosen, version)]
     with_gateway = [
         (index, e) for index, e in enumerate(sandbox.endpoints) if _gateway(e, version) is not None
     ]
-    if len(with_gateway) > 1:
+    if keeps or len(with_gateway) > 1:
         # What was addressed to one of our addresses is answered from that network, by its
         # own gateway, which remembers how it translated the question.
         for _, endpoint in with_gateway:

@@ -11,24 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from linkspan.drivers.records import Network, Sandbox
-from linkspan.errors import InvalidRequest, NameInUse, NotFound
+from linkspan.errors import NameInUse, NotFound
 
-NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-"""Docker's rule for names, so that a name works in both."""
-LONGEST_NAME = 128
 _ID_PREFIX = re.compile(r"[0-9a-f]{1,64}")
 
 T = TypeVar("T")
-
-
-def check_name(kind: str, name: str) -> str:
-    """The name itself; InvalidRequest when it does not follow the rule."""
-    if len(name) > LONGEST_NAME or not NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"{name!r} is no name for a {kind}: use 2 to {LONGEST_NAME} letters, digits, "
-            "'_', '.' and '-', with a letter or digit first"
-        )
-    return name
 
 
 class Register:
@@ -39,6 +26,8 @@ class Register:
         self.sandboxes: dict[str, Sandbox] = {}
         self.network_ids: dict[str, str] = {}
         """Ids by name; also of a network that is being made or removed."""
+        self.reserved: dict[str, Network] = {}
+        """Networks that are being made or removed: nobody can join, all they have is taken."""
         self.sandbox_ids: dict[str, str] = {}
         self._members: dict[str, dict[str, None]] = {}
         self._by_host_interface: dict[str, str] = {}
@@ -80,6 +69,10 @@ class Register:
         """The sandbox that has this MAC on a network."""
         return self.sandboxes.get(self._by_mac.get((network_id, mac), ""))
 
+    def all_networks(self) -> list[Network]:
+        """Every network, also those that are being made or removed."""
+        return [*self.networks.values(), *self.reserved.values()]
+
     def check_network_name(self, name: str) -> None:
         """NameInUse when another network has the name."""
         if name in self.network_ids:
@@ -115,13 +108,14 @@ class Register:
             self._unlist(old, sandbox)
         self.sandboxes[sandbox.id] = sandbox
         self.sandbox_ids[sandbox.name] = sandbox.id
-        if sandbox.inode is not None and sandbox.state in ("allocated", "up"):
+        holds = sandbox.state in ("allocated", "up")
+        if holds and sandbox.inode is not None:
             self._by_inode[sandbox.inode] = sandbox.id
         for endpoint in sandbox.endpoints:
             self._members.setdefault(endpoint.network, {})[sandbox.id] = None
-            if endpoint.host_interface:
+            if holds and endpoint.host_interface:
                 self._by_host_interface[endpoint.host_interface] = sandbox.id
-            if endpoint.mac is not None:
+            if holds and endpoint.mac is not None:
                 self._by_mac[endpoint.network, endpoint.mac] = sandbox.id
 
     def drop_sandbox(self, sandbox: Sandbox) -> None:

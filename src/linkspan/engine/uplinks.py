@@ -48,9 +48,7 @@ def find_uplinks(host: DataPlane) -> list[str]:
     """
     addressed = {a.link for a in host.of(Address) if a.namespace == HOST and ":" not in a.address}
     routed, gateways = _routed_links(host)
-    bridges = {
-        link.name for link in host.of(Link) if link.namespace == HOST and _is_bridge(link)
-    }
+    bridges = {link.name for link in host.of(Link) if link.namespace == HOST and _is_bridge(link)}
     found = []
     for link in host.of(Link):
         if link.namespace != HOST or isinstance(link.kind, Loopback) or is_ours(link):
@@ -100,11 +98,7 @@ def plan_uplinks(
     forwarding is switched off; when an interface is no uplink any more, it stops
     forwarding if it did so for us.
     """
-    ours = [
-        name
-        for name in uplinks
-        if name in guarded or settings.get(forwarding(name)) == "0"
-    ]
+    ours = [name for name in uplinks if name in guarded or settings.get(forwarding(name)) == "0"]
     wanted = describe_uplinks(ours, host_is_router=host_is_router)
     operations: list[Operation] = []
     for item in wanted:

@@ -101,7 +101,9 @@ class Writer:
         except BaseException as error:
             self._deliver([(future, None, error)])
 
-    def _deliver(self, rows: list[tuple[asyncio.Future[object], object, BaseException | None]]) -> None:
+    def _deliver(
+        self, rows: list[tuple[asyncio.Future[object], object, BaseException | None]]
+    ) -> None:
         try:
             self._loop.call_soon_threadsafe(_resolve, rows)
         except RuntimeError:

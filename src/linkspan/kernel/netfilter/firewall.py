@@ -211,6 +211,11 @@ class Firewall:
         """Family and name of every table of the namespace, whoever made it."""
         return observed.list_tables(self._socket)
 
+    def elements(self, family: str, table: str, name: str) -> tuple[Element, ...]:
+        """The elements of one set. Raises NotFound when there is no such set, KernelRefused."""
+        codec = self._find_codec((family, table, name))
+        return observed.read_elements(self._socket, family, table, codec, self.name)
+
     def read(
         self, family: str, name: str, like: Table | None = None
     ) -> tuple[Table | None, tuple[Element, ...]]:

@@ -1,0 +1,81 @@
+"""What the operations on networks and sandboxes share: records, store, kernel, order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from linkspan.dataplane import DataPlane
+from linkspan.drivers.records import Sandbox
+from linkspan.drivers.sandbox import describe_sandbox
+from linkspan.engine.addresses import Addresses
+from linkspan.engine.entries import Write
+from linkspan.engine.events import EventLog, Happening
+from linkspan.engine.gate import Gate
+from linkspan.engine.host import Host
+from linkspan.engine.ports import Ports
+from linkspan.engine.register import Register
+from linkspan.engine.settings import Settings
+from linkspan.engine.store import Store
+from linkspan.engine.writer import Writer
+
+log = logging.getLogger("linkspan.engine")
+T = TypeVar("T")
+
+
+class Core:
+    """One engine's parts. Belongs to the event loop that is running when it is made."""
+
+    def __init__(self, settings: Settings, host: Host, store: Store, events: EventLog) -> None:
+        self.settings = settings
+        self.host = host
+        self.store = store
+        self.events = events
+        self.register = Register()
+        self.addresses = Addresses()
+        self.ports = Ports(host, settings.port_range)
+        self.writer = Writer(host.apply_many)
+        self.gate = Gate()
+        self.own_inode = host.identify("/proc/self/ns/net")
+        self._later: set[asyncio.Task[None]] = set()
+
+    def describe(self, sandbox: Sandbox) -> DataPlane:
+        """The sandbox's piece of the data plane."""
+        return describe_sandbox(sandbox, self.register.networks)
+
+    async def observe(self, places: Mapping[str, str | None]) -> DataPlane:
+        """What is in some namespaces."""
+        return await asyncio.to_thread(self.host.observe, places)
+
+    async def save(self, write: Write, *happenings: Happening) -> None:
+        """One transaction of the store, with what happened by it."""
+        if happenings:
+            await self.events.commit(happenings, puts=write.puts, deletes=write.deletes)
+        else:
+            await self.store.transaction(write.puts, write.deletes)
+
+    def do_later(self, what: str, work: Coroutine[Any, Any, object]) -> None:
+        """Finish something that no answer waits for; a failure is logged."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("%s failed", what)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    def do_in_thread_later(self, what: str, function: Callable[..., object], *given: Any) -> None:
+        """Run a blocking function that no answer waits for."""
+        self.do_later(what, asyncio.to_thread(function, *given))
+
+    async def close(self) -> None:
+        """Finish what was to be done later, and everything that waits for the kernel."""
+        while self._later:
+            await asyncio.gather(*self._later)
+        await self.writer.close()
+        self.host.close()

@@ -1,0 +1,207 @@
+"""The engine: the one thing that doors, API and daemon talk to.
+
+Networks and sandboxes in, kernel objects out, everything remembered. One asyncio loop.
+Operations that change something go on to their end also when whoever asked has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Coroutine
+from typing import Any, Literal, TypeVar, overload
+
+from linkspan.drivers.records import Network, Sandbox
+from linkspan.engine.core import Core, log
+from linkspan.engine.drift import Drift
+from linkspan.engine.events import EventLog
+from linkspan.engine.host import Host, KernelHost
+from linkspan.engine.loading import load_records
+from linkspan.engine.lock import Lock
+from linkspan.engine.networks import Networks
+from linkspan.engine.plans import Plan
+from linkspan.engine.purging import purge
+from linkspan.engine.reconcile import Reconciler, Report
+from linkspan.engine.requests import AttachmentRequest, NetworkAttachment, NetworkRequest
+from linkspan.engine.sandboxes import Sandboxes
+from linkspan.engine.settings import Settings
+from linkspan.engine.store import SqliteStore
+from linkspan.errors import Conflict
+
+T = TypeVar("T")
+STORE_FILE = "state.db"
+
+
+class Engine:
+    """One daemon's engine. Make it with `open`, end it with `close`."""
+
+    def __init__(self, core: Core, lock: contextlib.ExitStack) -> None:
+        self._core = core
+        self._lock = lock
+        self._networks = Networks(core)
+        self._sandboxes = Sandboxes(core)
+        self._reconciler = Reconciler(core, self._sandboxes)
+        self._drift = Drift(core, self._reconciler)
+        self._running: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    @classmethod
+    async def open(cls, settings: Settings, host: Host | None = None) -> Engine:
+        """Take the lock, read the store, and make the host as it says.
+
+        `host` is for tests; it is this thread's namespace otherwise. Raises Conflict when
+        another daemon works here or with these folders, StorageFailed, KernelRefused.
+        """
+        with contextlib.ExitStack() as undo:
+            if host is None:
+                lock = Lock(settings.state_dir, settings.run_dir)
+                undo.callback(lock.release)
+                host = KernelHost(settings.run_dir)
+            store = SqliteStore(os.path.join(settings.state_dir, STORE_FILE))
+            events = await EventLog.open(store)
+            core = Core(settings, host, store, events)
+            engine = cls(core, undo.pop_all())
+        try:
+            await load_records(core)
+            engine._drift.watch()
+            report = await engine._reconciler.reconcile(starting=True)
+            for line in report.lines():
+                log.info("at start: %s", line)
+            await engine._networks.create_predefined()
+            engine._drift.start()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of everything. No packet is touched."""
+        self._closing = True
+        await self._drift.close()
+        while self._running:
+            await asyncio.wait(self._running)
+        await self._core.close()
+        await self._core.store.close()
+        self._lock.close()
+
+    @property
+    def settings(self) -> Settings:
+        """What it was opened with."""
+        return self._core.settings
+
+    @property
+    def events(self) -> EventLog:
+        """What happened."""
+        return self._core.events
+
+    # Networks -------------------------------------------------------------------------
+
+    @overload
+    async def create_network(
+        self, request: NetworkRequest, *, dry_run: Literal[False] = False
+    ) -> Network: ...
+    @overload
+    async def create_network(self, request: NetworkRequest, *, dry_run: bool) -> Network | Plan: ...
+    async def create_network(
+        self, request: NetworkRequest, *, dry_run: bool = False
+    ) -> Network | Plan:
+        """Make a network. See Networks.create."""
+        return await self._finish(self._networks.create(request, dry_run=dry_run))
+
+    def networks(self) -> list[Network]:
+        """All networks, in the order in which they were made."""
+        return sorted(self._core.register.networks.values(), key=lambda n: n.created)
+
+    def network(self, ref: str) -> Network:
+        """The network of this name, id, or unique beginning of an id. Raises NotFound."""
+        return self._core.register.network(ref)
+
+    async def remove_network(self, ref: str, *, dry_run: bool = False) -> Plan | None:
+        """Remove a network. See Networks.remove."""
+        return await self._finish(self._networks.remove(ref, dry_run=dry_run))
+
+    async def prune_networks(self, *, dry_run: bool = False) -> list[Network] | Plan:
+        """Remove unused networks. See Networks.prune."""
+        return await self._finish(self._networks.prune(dry_run=dry_run))
+
+    # Sandboxes ------------------------------------------------------------------------
+
+    @overload
+    async def create_sandbox(
+        self, request: AttachmentRequest, *, dry_run: Literal[False] = False
+    ) -> Sandbox: ...
+    @overload
+    async def create_sandbox(
+        self, request: AttachmentRequest, *, dry_run: bool
+    ) -> Sandbox | Plan: ...
+    async def create_sandbox(
+        self, request: AttachmentRequest, *, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        """Give a namespace its networks and ports. See Sandboxes.create."""
+        return await self._finish(self._sandboxes.create(request, dry_run=dry_run))
+
+    def sandboxes(self) -> list[Sandbox]:
+        """All sandboxes, in the order in which they were made."""
+        return sorted(self._core.register.sandboxes.values(), key=lambda s: s.created)
+
+    def sandbox(self, ref: str) -> Sandbox:
+        """The sandbox of this name, id, or unique beginning of an id. Raises NotFound."""
+        return self._core.register.sandbox(ref)
+
+    def members(self, network_ref: str) -> list[Sandbox]:
+        """The sandboxes on a network, in the order in which they joined. Raises NotFound."""
+        return self._core.register.members(self._core.register.network(network_ref).id)
+
+    async def remove_sandbox(
+        self, ref: str, *, force: bool = False, dry_run: bool = False
+    ) -> Plan | None:
+        """Take a sandbox away. See Sandboxes.remove."""
+        return await self._finish(self._sandboxes.remove(ref, force=force, dry_run=dry_run))
+
+    async def release_sandbox(self, ref: str, state: str = "exited") -> Sandbox:
+        """Take away what a sandbox holds and keep its record. See Sandboxes.release."""
+        return await self._finish(self._sandboxes.release(ref, state))
+
+    async def restore_sandbox(self, ref: str) -> Sandbox:
+        """Bring up a sandbox that has exited. See Sandboxes.restore."""
+        return await self._finish(self._sandboxes.restore(ref))
+
+    async def connect(
+        self, sandbox_ref: str, attachment: NetworkAttachment | str, *, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        """Put a sandbox on one more network. See Sandboxes.connect."""
+        return await self._finish(self._sandboxes.connect(sandbox_ref, attachment, dry_run=dry_run))
+
+    async def disconnect(
+        self, sandbox_ref: str, network_ref: str, *, force: bool = False, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        """Take a sandbox off a network. See Sandboxes.disconnect."""
+        return await self._finish(
+            self._sandboxes.disconnect(sandbox_ref, network_ref, force=force, dry_run=dry_run)
+        )
+
+    # The host as a whole --------------------------------------------------------------
+
+    async def reconcile(self) -> Report:
+        """Make the host as the store says; what had to be done."""
+        return await self._finish(self._reconciler.reconcile())
+
+    async def purge(self, *, dry_run: bool = False) -> Report | Plan:
+        """Take everything of ours off the host, records too. Close the engine afterwards."""
+        return await self._finish(purge(self._core, dry_run=dry_run))
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        """Carry an operation to its end, also when the caller is cancelled meanwhile."""
+        if self._closing:
+            work.close()
+            raise Conflict("the daemon is ending; ask again when it is back")
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have left; it was logged where it matters

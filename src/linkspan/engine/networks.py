@@ -1,0 +1,277 @@
+"""Networks: created, removed, pruned, and the three that exist from the start."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import time
+from collections.abc import Iterable
+
+import msgspec
+
+from linkspan.dataplane import HOST, Address, DataPlane, Link, Route
+from linkspan.drivers.records import Network
+from linkspan.drivers.registry import driver
+from linkspan.engine.changes import creation, removal
+from linkspan.engine.core import Core
+from linkspan.engine.entries import Write, delete_network, write_network
+from linkspan.engine.events import Happening
+from linkspan.engine.host import HOST_PLACE
+from linkspan.engine.ipam import Occupied, complete_subnets
+from linkspan.engine.names import check_name
+from linkspan.engine.plans import Plan
+from linkspan.engine.requests import NetworkRequest
+from linkspan.engine.uplinks import is_ours
+from linkspan.errors import Conflict, InvalidRequest, NetworkInUse
+from linkspan.kernel.failpoints import reach
+
+PREDEFINED = {
+    "bridge": NetworkRequest(name="bridge", driver="bridge", options={"bridge": "linkspan0"}),
+    "host": NetworkRequest(name="host", driver="host"),
+    "none": NetworkRequest(name="none", driver="null"),
+}
+"""Networks that always exist; by name."""
+DEFAULT_MTU = 1500
+
+
+class Networks:
+    """The operations on networks."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def create(self, request: NetworkRequest, *, dry_run: bool = False) -> Network | Plan:
+        """Make a network. Raises InvalidRequest, NameInUse, AddressInUse, Exhausted, Conflict."""
+        core = self._core
+        check_name(request.name, "network name")
+        async with core.gate.shared():
+            core.register.check_network_name(request.name)
+            made = driver(request.driver)
+            host = DataPlane()
+            if made.makes_endpoints:
+                host = await core.observe(HOST_PLACE)
+                core.register.check_network_name(request.name)
+            network = draft_network(
+                request, core.register.all_networks(), host, core.settings.default_pools
+            )
+            plane = made.describe_network(network)
+            if dry_run:
+                return Plan(creation(plane))
+            core.register.network_ids[network.name] = network.id
+            core.register.reserved[network.id] = network
+            try:
+                await core.writer.apply(creation(plane))
+                try:
+                    reach("network.applied")
+                    await core.save(write_network(network), about("created", network))
+                    reach("network.stored")
+                except BaseException:
+                    await core.writer.apply(removal(plane))
+                    raise
+            except BaseException:
+                del core.register.network_ids[network.name]
+                raise
+            finally:
+                del core.register.reserved[network.id]
+            core.register.put_network(network)
+            core.addresses.open(network)
+            return network
+
+    async def remove(self, ref: str, *, dry_run: bool = False) -> Plan | None:
+        """Remove a network. Raises NotFound, NetworkInUse naming the sandboxes on it."""
+        core = self._core
+        async with core.gate.shared():
+            network = core.register.network(ref)
+            self._check_unused(network)
+            plane = driver(network.driver).describe_network(network)
+            if dry_run:
+                return Plan(removal(plane))
+            # Out of the register first: nobody can join any more. Its name and subnet stay
+            # taken until it is gone.
+            core.register.drop_network(network)
+            core.register.network_ids[network.name] = network.id
+            core.register.reserved[network.id] = network
+            try:
+                await core.writer.apply(removal(plane))
+                reach("network.removed")
+                write = delete_network(network)
+                keys = (*write.deletes, *core.addresses.keys(network))
+                await core.save(Write({}, keys), about("removed", network))
+            except BaseException:
+                core.register.put_network(network)
+                raise
+            finally:
+                del core.register.reserved[network.id]
+            core.register.drop_network(network)
+            core.addresses.close(network)
+        return None
+
+    async def prune(self, *, dry_run: bool = False) -> list[Network] | Plan:
+        """Remove every network that no sandbox is on, but those that always exist."""
+        core = self._core
+        unused = [
+            network
+            for network in core.register.networks.values()
+            if network.name not in PREDEFINED and not core.register.is_used(network.id)
+        ]
+        if dry_run:
+            planes = (driver(n.driver).describe_network(n) for n in unused)
+            return Plan(tuple(operation for plane in planes for operation in removal(plane)))
+        removed = []
+        for network in unused:
+            if network.id in core.register.networks and not core.register.is_used(network.id):
+                await self.remove(network.id)
+                removed.append(network)
+        return removed
+
+    async def create_predefined(self) -> None:
+        """Make those of the networks that always exist which are not stored yet."""
+        for name, request in PREDEFINED.items():
+            if name not in self._core.register.network_ids:
+                await self.create(request)
+
+    def _check_unused(self, network: Network) -> None:
+        if network.name in PREDEFINED:
+            raise NetworkInUse(f"network {network.name} always exists and cannot be removed")
+        members = self._core.register.members(network.id)
+        if members:
+            names = ", ".join(sorted(member.name for member in members[:10]))
+            more = f" and {len(members) - 10} more" if len(members) > 10 else ""
+            raise NetworkInUse(
+                f"network {network.name} is in use by {names}{more}; "
+                "disconnect or remove them first"
+            )
+
+
+def about(action: str, network: Network) -> Happening:
+    """What happened to a network."""
+    return Happening(
+        type="network",
+        action=action,
+        name=network.name,
+        object_id=network.id,
+        attributes={"driver": network.driver},
+    )
+
+
+def draft_network(
+    request: NetworkRequest, networks: Iterable[Network], host: DataPlane, pools: tuple[str, ...]
+) -> Network:
+    """The network that a request asks for, complete; nothing is made.
+
+    `networks` are those that exist, `host` what was observed of the host's namespace.
+    """
+    made = driver(request.driver)
+    existing = list(networks)
+    draft = Network(
+        id=secrets.token_hex(32),
+        name=request.name,
+        driver=request.driver,
+        options=request.options,
+        labels=request.labels,
+        internal=request.internal,
+        mtu=underlay_mtu(host),
+        created=time.time(),
+    )
+    if not made.makes_endpoints:
+        if request.name not in PREDEFINED and request.driver == "host":
+            raise Conflict("there is one network of driver host, and it is called host; use that")
+        if request.internal:
+            raise InvalidRequest(
+                f"a network of driver {request.driver} has no way out to close; leave out internal"
+            )
+        # The driver refuses subnets that mean nothing to it.
+        stated = [s if isinstance(s, str) else s.subnet or "" for s in request.subnets]
+        if stated:
+            draft = msgspec.structs.replace(
+                draft, subnets=complete_subnets(request.subnets, pools, ())
+            )
+        return made.validate(draft)
+    subnets = complete_subnets(request.subnets, pools, find_occupied(request, existing, host))
+    network = made.validate(msgspec.structs.replace(draft, subnets=subnets))
+    _check_interface(network, existing, host)
+    return network
+
+
+def find_occupied(
+    request: NetworkRequest, networks: Iterable[Network], host: DataPlane
+) -> list[Occupied]:
+    """The prefixes that a new subnet must not overlap: those of networks, and the host's own.
+
+    A route through a gateway to a wider prefix than a subnet that was asked for by name
+    does not stand in its way: the more specific route is what the user wants.
+    """
+    found = [
+        Occupied(subnet.subnet, f"network {network.name}")
+        for network in networks
+        for subnet in network.subnets
+    ]
+    ours = {link.name for link in host.of(Link) if link.namespace == HOST and is_ours(link)}
+    for address in host.of(Address):
+        if address.namespace == HOST and address.link not in ours:
+            prefix = str(ipaddress.ip_interface(address.address).network)
+            found.append(Occupied(prefix, f"address {address.address} of {address.link}"))
+    wanted = [s if isinstance(s, str) else s.subnet for s in request.subnets]
+    stated = [ipaddress.ip_network(s, strict=False) for s in wanted if s and _is_prefix(s)]
+    for route in host.of(Route):
+        if route.namespace != HOST or route.link in ours or route.type != "unicast":
+            continue
+        prefix_ = ipaddress.ip_network(route.destination)
+        if prefix_.prefixlen == 0 or prefix_.is_multicast or prefix_.is_link_local:
+            continue
+        wider = any(
+            prefix_.version == one.version
+            and prefix_.prefixlen < one.prefixlen
+            and prefix_.overlaps(one)
+            for one in stated
+        )
+        if wider and route.gateway is not None:
+            continue
+        found.append(Occupied(str(prefix_), f"a route by {route.link or route.gateway}"))
+    return found
+
+
+def _is_prefix(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def underlay_mtu(host: DataPlane) -> int:
+    """The MTU of the interface with the host's default route, 1500 when there is none."""
+    defaults = sorted(
+        (route for route in host.of(Route) if _is_default(route)),
+        key=lambda route: (":" in route.destination, route.metric),
+    )
+    for route in defaults:
+        name = route.link or next((hop.link for hop in route.hops or () if hop.link), None)
+        link = host.get(("link", HOST, name)) if name else None
+        if isinstance(link, Link) and link.mtu is not None:
+            return min(link.mtu, 65535)
+    return DEFAULT_MTU
+
+
+def _is_default(route: Route) -> bool:
+    return (
+        route.namespace == HOST
+        and route.destination in ("0.0.0.0/0", "::/0")
+        and route.table == 254
+        and route.type == "unicast"
+    )
+
+
+def _check_interface(network: Network, networks: Iterable[Network], host: DataPlane) -> None:
+    for other in networks:
+        if other.interface == network.interface:
+            raise Conflict(
+                f"interface {network.interface} belongs to network {other.name}; "
+                "choose another with the option bridge"
+            )
+    held = host.get(("link", HOST, network.interface))
+    if held is not None:
+        raise Conflict(
+            f"the host has an interface {network.interface} that is not linkspan's; "
+            "choose another name with the option bridge"
+        )

@@ -1,0 +1,98 @@
+"""The published ports of this host: assigned, held, given back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+from linkspan.drivers.records import PublishedPort, Sandbox
+from linkspan.drivers.sandbox import gateway_endpoint
+from linkspan.engine.host import Host
+from linkspan.engine.publishing import (
+    HostSocket,
+    Listeners,
+    PortIndex,
+    assign_ports,
+    parse_port,
+)
+from linkspan.errors import InvalidRequest, PortInUse
+
+EVERY_ADDRESS = {4: "0.0.0.0", 6: "::"}
+
+
+class Ports:
+    """Who has which host port."""
+
+    def __init__(self, host: Host, port_range: tuple[int, int]) -> None:
+        self._host = host
+        self._range = port_range
+        self._index = PortIndex()
+
+    def assign(self, texts: Sequence[str], sandbox: Sandbox) -> tuple[PublishedPort, ...]:
+        """What a request's ports become for a sandbox whose endpoints are known.
+
+        Nothing is held yet. Raises InvalidRequest where packets could not get in or back,
+        and what `assign_ports` does.
+        """
+        if not texts:
+            return ()
+        specifications = [parse_port(text) for text in texts]
+        versions = [v for v in (4, 6) if gateway_endpoint(sandbox, v) is not None]
+        for specification in specifications:
+            ip = specification.host_ip
+            version = None if ip is None else 6 if ":" in ip else 4
+            if not versions or (version is not None and version not in versions):
+                raise InvalidRequest(_why_not(specification.text, version if versions else None))
+        stated = {ip for s in specifications if (ip := s.host_ip)} - set(EVERY_ADDRESS.values())
+        addresses = self._host.addresses() if stated else ()
+        every = [EVERY_ADDRESS[version] for version in versions]
+        try:
+            return self._assign(texts, self._host.sockets(), addresses, every)
+        except PortInUse:
+            # Once more, so that the message can say whose socket it is.
+            return self._assign(texts, self._host.sockets(named=True), addresses, every)
+
+    def _assign(
+        self,
+        texts: Sequence[str],
+        sockets: Iterable[HostSocket],
+        addresses: Collection[str],
+        every: Sequence[str],
+    ) -> tuple[PublishedPort, ...]:
+        return assign_ports(
+            texts,
+            self._index,
+            Listeners(sockets),
+            host_addresses=addresses,
+            port_range=self._range,
+            every_address=every,
+        )
+
+    def hold(self, sandbox: Sandbox) -> None:
+        """Enter a sandbox's ports. Raises PortInUse, then none is entered."""
+        entered: list[PublishedPort] = []
+        try:
+            for port in sandbox.ports:
+                self._index.add(port, sandbox.name)
+                entered.append(port)
+        except BaseException:
+            for port in entered:
+                self._index.remove(port)
+            raise
+
+    def release(self, sandbox: Sandbox) -> None:
+        """Take a sandbox's ports out."""
+        for port in sandbox.ports:
+            self._index.remove(port)
+
+
+def _why_not(text: str, version: int | None) -> str:
+    if version is not None:
+        return (
+            f"port {text!r}: the sandbox has no IPv{version} address with a gateway; "
+            f"publish it on an IPv{4 if version == 6 else 6} address, "
+            f"or join a network with an IPv{version} subnet"
+        )
+    return (
+        f"port {text!r} cannot be published: none of the sandbox's networks has a gateway "
+        "(networks none and internal ones have none); join one that has, or leave the port out"
+    )

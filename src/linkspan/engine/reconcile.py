@@ -1,0 +1,336 @@
+"""Making the host as the store says: compare everything, change what differs.
+
+Runs alone (see gate.py), at start, when asked, and when something of ours was changed behind
+our back. What carries our mark and is in no record is removed; what is in a record and not in
+the kernel is made; what differs is set right. Anything else is not ours, and stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from linkspan.dataplane import (
+    HOST,
+    Add,
+    Change,
+    DataPlane,
+    Element,
+    Link,
+    Namespace,
+    Operation,
+    Remove,
+    Route,
+    Rule,
+    Sysctl,
+    Table,
+    diff,
+)
+from linkspan.drivers.firewall import TABLES
+from linkspan.drivers.records import Sandbox
+from linkspan.drivers.registry import driver
+from linkspan.drivers.sandbox import ROUTE_PROTOCOL
+from linkspan.engine.changes import is_firewall, removal, repair, subject
+from linkspan.engine.core import Core, log
+from linkspan.engine.entries import delete_sandbox, holds, write_sandbox
+from linkspan.engine.foreign import find_process_in
+from linkspan.engine.host import HOST_PLACE
+from linkspan.engine.plans import describe_operation
+from linkspan.engine.sandboxes import Sandboxes, about
+from linkspan.engine.uplinks import find_uplinks, forwarding, is_ours, plan_uplinks
+
+MOST_PASSES = 4
+"""Repairing one thing can unsettle another (a bridge made anew has no ports yet)."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a reconciliation did, a line each."""
+
+    added: tuple[str, ...] = ()
+    repaired: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    """Names of sandboxes whose namespace has vanished."""
+    failed: tuple[str, ...] = ()
+    """What could not be put right, and why."""
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.repaired or self.removed or self.gone or self.failed)
+
+    def lines(self) -> list[str]:
+        """Everything, in words."""
+        return [
+            *self.removed,
+            *self.repaired,
+            *self.added,
+            *(f"sandbox {name} is gone: its namespace has vanished" for name in self.gone),
+            *(f"failed: {line}" for line in self.failed),
+        ]
+
+
+class _Notes:
+    """A report in the making."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+        self.added: list[str] = []
+        self.repaired: list[str] = []
+        self.removed: list[str] = []
+        self.gone: list[str] = []
+        self.failed: list[str] = []
+
+    def note(self, change: Iterable[Operation]) -> None:
+        for operation in change:
+            line = describe_operation(operation, self._names)
+            if isinstance(operation, Add):
+                self.added.append(line)
+            elif isinstance(operation, Remove):
+                self.removed.append(line)
+            else:
+                self.repaired.append(line)
+
+    def finish(self) -> Report:
+        return Report(*(tuple(dict.fromkeys(row)) for row in (
+            self.added, self.repaired, self.removed, self.gone, self.failed,
+        )))  # fmt: skip
+
+
+class Reconciler:
+    """Reconciliations of one engine."""
+
+    def __init__(self, core: Core, sandboxes: Sandboxes) -> None:
+        self._core = core
+        self._sandboxes = sandboxes
+
+    async def reconcile(self, *, starting: bool = False) -> Report:
+        """Put everything right. `starting`: requests of a daemon before us will not return."""
+        async with self._core.gate.alone():
+            notes = _Notes(self._core.register.names())
+            if starting:
+                await self._undo_unanswered(notes)
+            await self._find_gone(notes)
+            for _ in range(MOST_PASSES):
+                notes.failed.clear()
+                if not await self._pass(notes):
+                    break
+            await self._note_inodes()
+            return notes.finish()
+
+    async def check(self, sandbox: Sandbox) -> Report:
+        """Put one sandbox right, or find that it is gone. The caller keeps others away."""
+        notes = _Notes({sandbox.id: sandbox.name})
+        if await self._is_gone(sandbox):
+            await self._sandboxes.release_held(sandbox, "gone")
+            notes.gone.append(sandbox.name)
+            return notes.finish()
+        core = self._core
+        sandbox = core.register.sandboxes[sandbox.id]
+        for _ in range(MOST_PASSES):
+            notes.failed.clear()
+            observed = await core.observe({**HOST_PLACE, sandbox.namespace: sandbox.netns})
+            change = repair(observed, _without_firewall(core.describe(sandbox)))
+            if not await self._apply([change], notes):
+                break
+        await self._note_inodes([sandbox])
+        return notes.finish()
+
+    async def restore_firewall(self) -> Report:
+        """Put our tables and their elements right, in one transaction."""
+        async with self._core.gate.alone():
+            notes = _Notes(self._core.register.names())
+            firewall = await asyncio.to_thread(self._core.host.observe_firewall)
+            observed = await self._core.observe(HOST_PLACE)
+            uplinks, _ = self._uplinks(observed, firewall)
+            described = DataPlane().union(*self._pieces())
+            await self._apply([_firewall_change(firewall, described, uplinks)], notes)
+            return notes.finish()
+
+    async def refresh_uplinks(self) -> Report:
+        """Forward where the host's packets come and go now; look at our bridges' settings."""
+        async with self._core.gate.alone():
+            core = self._core
+            notes = _Notes({})
+            observed = await core.observe(HOST_PLACE)
+            firewall = await asyncio.to_thread(core.host.observe_uplinks)
+            _, change = self._uplinks(observed, firewall)
+            await self._apply([change], notes)
+            bridges = [
+                repair(observed, DataPlane(driver(n.driver).describe_network(n).of(Sysctl)))
+                for n in core.register.networks.values()
+            ]
+            await self._apply(bridges, notes)
+            return notes.finish()
+
+    # Who is still there ---------------------------------------------------------------
+
+    async def _undo_unanswered(self, notes: _Notes) -> None:
+        """Sandboxes whose request never returned: as if it had never come."""
+        core = self._core
+        for sandbox in list(core.register.sandboxes.values()):
+            if sandbox.state == "allocated":
+                if not sandbox.made and not sandbox.host_mode:
+                    core.host.adopt(sandbox.namespace, sandbox.netns, sandbox.inode)
+                await self._apply([removal(core.describe(sandbox))], notes)
+                notes.failed.clear()
+                await core.save(delete_sandbox(sandbox), about("undone", sandbox))
+                core.addresses.release(sandbox)
+                core.ports.release(sandbox)
+                core.host.disown(sandbox.namespace)
+                core.register.drop_sandbox(sandbox)
+
+    async def _find_gone(self, notes: _Notes) -> None:
+        for sandbox in list(self._core.register.sandboxes.values()):
+            if await self._is_gone(sandbox):
+                await self._sandboxes.release_held(sandbox, "gone")
+                notes.gone.append(sandbox.name)
+
+    async def _is_gone(self, sandbox: Sandbox) -> bool:
+        core = self._core
+        if sandbox.made or sandbox.host_mode or sandbox.state != "up":
+            return False
+        if not core.host.has_vanished(sandbox.netns, sandbox.inode):
+            return False
+        # Its file is gone, or its first process: the namespace itself may live on in another.
+        pid = await asyncio.to_thread(find_process_in, sandbox.inode or 0, core.own_inode)
+        if pid is None:
+            return True
+        after = msgspec.structs.replace(sandbox, netns=f"/proc/{pid}/ns/net", pid=pid)
+        core.host.adopt(after.namespace, after.netns, after.inode)
+        await core.save(write_sandbox(after, sandbox))
+        core.register.put_sandbox(after)
+        return False
+
+    async def _note_inodes(self, sandboxes: Iterable[Sandbox] | None = None) -> None:
+        """Namespaces of ours that were made anew are other ones."""
+        core = self._core
+        held = await asyncio.to_thread(core.host.held_namespaces)
+        for sandbox in list(sandboxes or core.register.sandboxes.values()):
+            inode = held.get(sandbox.namespace)
+            if sandbox.made and sandbox.state == "up" and inode and inode != sandbox.inode:
+                after = msgspec.structs.replace(sandbox, inode=inode)
+                await core.save(write_sandbox(after, sandbox))
+                core.register.put_sandbox(after)
+
+    # Comparing ------------------------------------------------------------------------
+
+    async def _pass(self, notes: _Notes) -> bool:
+        """Compare everything once and change what differs; whether anything did."""
+        core = self._core
+        pieces = self._pieces()
+        places = dict(HOST_PLACE)
+        for sandbox in core.register.sandboxes.values():
+            if holds(sandbox) and not sandbox.host_mode:
+                places[sandbox.namespace] = sandbox.netns
+                if not sandbox.made:
+                    core.host.adopt(sandbox.namespace, sandbox.netns, sandbox.inode)
+        observed = await core.observe(places)
+        firewall = await asyncio.to_thread(core.host.observe_firewall)
+        held = await asyncio.to_thread(core.host.held_namespaces)
+        uplinks, uplink_change = self._uplinks(observed, firewall)
+        described = DataPlane().union(*pieces)
+        stale = find_stale(observed, described, held, set(places))
+        firewall_change = _firewall_change(firewall, described, uplinks)
+        changed = False
+        if _replaces_tables(firewall_change):
+            changed |= await self._apply([firewall_change], notes)
+            firewall_change = ()
+        changed |= await self._apply([stale], notes)
+        changed |= await self._apply([firewall_change], notes)
+        networks = len(core.register.networks)
+        wanted = [_without_firewall(piece) for piece in pieces]
+        # Bridges first: what hangs on them knows them by number.
+        changed |= await self._apply([repair(observed, p) for p in wanted[:networks]], notes)
+        changed |= await self._apply([repair(observed, p) for p in wanted[networks:]], notes)
+        settings = tuple(op for op in uplink_change if not is_firewall(subject(op)))
+        changed |= await self._apply([settings], notes)
+        return changed
+
+    def _pieces(self) -> list[DataPlane]:
+        """What every network and every sandbox needs, networks first."""
+        register = self._core.register
+        networks = [driver(n.driver).describe_network(n) for n in register.networks.values()]
+        return networks + [self._core.describe(s) for s in register.sandboxes.values()]
+
+    def _uplinks(self, observed: DataPlane, firewall: DataPlane) -> tuple[DataPlane, Change]:
+        names = find_uplinks(observed)
+        settings = self._core.host.read_settings(
+            ["ipv4/ip_forward", *(forwarding(name) for name in names)]
+        )
+        guarded = guarded_uplinks(firewall)
+        return plan_uplinks(
+            names,
+            host_is_router=settings.get("ipv4/ip_forward") == "1",
+            settings=settings,
+            guarded=guarded,
+        )
+
+    async def _apply(self, changes: Sequence[Change], notes: _Notes) -> bool:
+        """Carry out changes that do not know of each other; whether there were any."""
+        core = self._core
+        wanted = [change for change in changes if change]
+        if not wanted:
+            return False
+        errors = await core.writer.run(lambda: core.host.apply_many(wanted, True))
+        for change, error in zip(wanted, errors, strict=True):
+            if error is None:
+                notes.note(change)
+            else:
+                notes.failed.append(str(error))
+                log.warning("could not put right: %s", error)
+        return True
+
+
+def find_stale(
+    observed: DataPlane, described: DataPlane, held: dict[str, int | None], places: set[str]
+) -> Change:
+    """The removal of everything that carries our mark and is not described.
+
+    `held` are the files in our folder of namespaces, `places` the namespaces in use.
+    """
+    stale: list[Operation] = []
+    for item in observed:
+        if item.key in described:
+            continue
+        ours = (
+            item.namespace == HOST and is_ours(item)
+            if isinstance(item, Link)
+            else isinstance(item, (Route, Rule)) and item.protocol == ROUTE_PROTOCOL
+        )
+        if ours:
+            stale.append(Remove(item))
+    order = sorted(stale, key=lambda operation: -subject(operation).order)
+    files = [Remove(Namespace(namespace=name)) for name in sorted(held) if name not in places]
+    return (*order, *files)
+
+
+def guarded_uplinks(firewall: DataPlane) -> set[str]:
+    """Interfaces of the host that forward only because of us."""
+    return {str(item.first[0]) for item in firewall.of(Element) if item.set == "uplinks"}
+
+
+def _firewall_change(firewall: DataPlane, described: DataPlane, uplinks: DataPlane) -> Change:
+    """The one transaction that makes our tables as described. A table that is not as we load
+    it is replaced with all its elements at once.
+    """
+    wanted = DataPlane([*TABLES, *_only_firewall(described), *_only_firewall(uplinks)])
+    change = diff(firewall, wanted)
+    # To add a table replaces one that is there: its removal need not be said.
+    return tuple(
+        operation
+        for operation in change
+        if not (isinstance(operation, Remove) and isinstance(operation.object, Table))
+    )
+
+
+def _replaces_tables(change: Change) -> bool:
+    return any(isinstance(subject(operation), Table) for operation in change)
+
+
+def _only_firewall(plane: DataPlane) -> DataPlane:
+    return DataPlane(item for item in plane if is_firewall(item))
+
+
+def _without_firewall(plane: DataPlane) -> DataPlane:
+    return DataPlane(item for item in plane if not is_firewall(item))
