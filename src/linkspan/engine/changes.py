@@ -69,7 +69,7 @@ def repair(observed: DataPlane, described: DataPlane) -> Change:
     What else is there is left alone. A link whose other end differs only in what can be
     set is set; anything else is made anew.
     """
-    known = DataPlane(held for key in described.keys() if (held := observed.get(key)) is not None)
+    known = DataPlane(held for item in described if (held := observed.get(item.key)) is not None)
     stated = DataPlane(_without_far_end(item) for item in described)
     operations = [_with_far_end(operation, described) for operation in diff(known, stated)]
     made = {operation.object.key for operation in operations if isinstance(operation, Add)}

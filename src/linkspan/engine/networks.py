@@ -43,7 +43,7 @@ class Networks:
     async def create(self, request: NetworkRequest, *, dry_run: bool = False) -> Network | Plan:
         """Make a network. Raises InvalidRequest, NameInUse, AddressInUse, Exhausted, Conflict."""
         core = self._core
-        check_name(request.name, "network name")
+        check_name("network", request.name)
         async with core.gate.shared():
             core.register.check_network_name(request.name)
             made = driver(request.driver)

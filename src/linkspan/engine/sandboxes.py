@@ -56,7 +56,7 @@ class Sandboxes:
         """
         core = self._core
         if request.name is not None:
-            check_name(request.name, "sandbox name")
+            check_name("sandbox", request.name)
             core.register.check_sandbox_name(request.name)
         hostname = check_hostname(request.hostname) if request.hostname else ""
         async with core.gate.shared():
