@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from linkspan.dataplane import Add, Link, Veth
 from linkspan.drivers.records import Endpoint, Network, PublishedPort, Sandbox, Subnet
+from linkspan.engine.containers.records import ContainerRecord
 from linkspan.engine.events import EventLog
 from linkspan.engine.plans import Plan
+from linkspan.engine.runtime.log import LogEntry
 from linkspan.engine.store import SqliteStore
 from linkspan.errors import Conflict, NameInUse, NetworkInUse, NotFound
 
@@ -26,7 +32,7 @@ class FakeEngine:
         self.events = events
         self.by_name: dict[str, dict[str, Any]] = {"network": {}, "sandbox": {}}
         self.failure: BaseException | None = None
-        self.purged = False
+        self.containers = FakeContainers(self)
         for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
             self._put_network(name, driver, ["172.20.0.0/24"] if driver == "bridge" else [])
 
@@ -173,8 +179,6 @@ class FakeEngine:
         return None
 
     async def connect(self, ref: str, request: Any, *, dry_run: bool = False) -> Sandbox | Plan:
-        import msgspec
-
         sandbox, network = self.sandbox(ref), self.network(request.network)
         if dry_run:
             return Plan(())
@@ -186,8 +190,6 @@ class FakeEngine:
     async def disconnect(
         self, ref: str, network_ref: str, *, force: bool = False, dry_run: bool = False
     ) -> Sandbox | Plan:
-        import msgspec
-
         sandbox, network = self.sandbox(ref), self.network(network_ref)
         kept = tuple(e for e in sandbox.endpoints if e.network != network.id)
         if len(kept) == len(sandbox.endpoints):
@@ -200,6 +202,80 @@ class FakeEngine:
 
     async def close(self) -> None:
         await asyncio.sleep(0)
+
+
+class FakeContainers:
+    """Containers that run nothing: a record each, and what the tests say that they wrote."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+        self.by_id: dict[str, ContainerRecord] = {}
+        self.written: list[LogEntry] = []
+        self.ended = asyncio.Event()
+        self.asked: list[tuple[Any, ...]] = []
+
+    def owns(self, sandbox_id: str) -> bool:
+        return sandbox_id in self.by_id
+
+    def record(self, sandbox_id: str) -> ContainerRecord | None:
+        return self.by_id.get(sandbox_id)
+
+    def log_path(self, sandbox_id: str) -> Path:
+        return Path("/var/lib/linkspan/containers") / sandbox_id / "log"
+
+    def attach_directory(self, sandbox_id: str) -> Path | None:
+        return None
+
+    def _change(self, ref: str, **changes: Any) -> Sandbox:
+        sandbox = self.engine.sandbox(ref)
+        if sandbox.id not in self.by_id:
+            raise Conflict(f"sandbox {sandbox.name} is no container")
+        self.by_id[sandbox.id] = msgspec.structs.replace(self.by_id[sandbox.id], **changes)
+        return sandbox
+
+    async def create(self, request: Any, *, dry_run: bool = False) -> Sandbox | Plan:
+        made = await self.engine.create_sandbox(request, dry_run=dry_run)
+        if isinstance(made, Sandbox):
+            command = tuple(request.command)
+            record = ContainerRecord(id=made.id, command=command, status="created")
+            self.by_id[made.id] = msgspec.structs.replace(record, restart=request.restart)
+        return made
+
+    async def start(self, ref: str) -> Sandbox:
+        return self._change(ref, status="running", started=1_800_000_001.0)
+
+    async def stop(self, ref: str, timeout: float) -> Sandbox | None:  # noqa: ASYNC109
+        self.asked.append(("stop", ref, timeout))
+        return self._change(ref, status="exited", exit_code=143)
+
+    async def kill(self, ref: str, signal: str) -> None:
+        self.asked.append(("kill", ref, signal))
+        self._change(ref)
+
+    async def wait(self, ref: str) -> int:
+        self._change(ref)
+        await self.ended.wait()
+        return 7
+
+    async def remove(self, ref: str, *, force: bool = False) -> None:
+        sandbox = self._change(ref)
+        if self.by_id[sandbox.id].is_live and not force:
+            raise Conflict(f"container {sandbox.name} runs; stop it first")
+        del self.by_id[sandbox.id]
+        await self.engine.remove_sandbox(ref, force=True)
+
+    async def resize(self, ref: str, rows: int, columns: int) -> None:
+        self.asked.append(("resize", ref, rows, columns))
+
+    async def logs(
+        self, ref: str, *, follow: bool, tail: int | None, since: int | None
+    ) -> AsyncIterator[LogEntry]:
+        self._change(ref)
+        for entry in self.written[-tail:] if tail else self.written:
+            if since is None or entry.time > since:
+                yield entry
+        if follow:
+            await self.ended.wait()
 
 
 def read_port(text: str) -> PublishedPort:

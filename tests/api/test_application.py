@@ -15,6 +15,7 @@ from api.fake_engine import FakeEngine
 from linkspan.api.application import OPERATIONS, build_application
 from linkspan.api.endpoint import MOST_BODY
 from linkspan.api.operation import Service
+from linkspan.engine.runtime.log import LogEntry
 from linkspan.errors import Exhausted, KernelRefused
 
 Ask = Callable[..., Awaitable[Reply]]
@@ -267,6 +268,88 @@ def test_a_follower_gets_what_happens_until_the_daemon_ends():
     asyncio.run(with_engine())
 
 
+def test_a_container_is_made_started_stopped_and_removed():
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        made = await ask("POST", "/v1/containers", {"name": "shop", "command": ["sleep", "9"]})
+        assert (made.status, made.body["container"]["status"]) == (201, "created")
+        started = await ask("POST", "/v1/containers/shop/start")
+        assert started.body["container"]["status"] == "running"
+        assert started.body["container"]["started"] == "2027-01-15T08:00:01Z"
+        refused = await ask("DELETE", "/v1/sandboxes/shop")
+        assert (refused.status, refused.error["code"]) == (409, "conflict")
+        killed = await ask("POST", "/v1/containers/shop/kill?signal=HUP")
+        assert (killed.status, killed.data) == (204, b"")
+        stopped = await ask("POST", "/v1/containers/shop/stop?timeout=0.5")
+        assert stopped.body["container"]["exit_code"] == 143
+        assert engine.containers.asked == [("kill", "shop", "HUP"), ("stop", "shop", 0.5)]
+        assert (await ask("DELETE", "/v1/sandboxes/shop")).status == 204
+        assert (await ask("GET", "/v1/sandboxes")).body == []
+
+    converse(talk)
+
+
+def test_a_plan_for_a_container_alone_says_what_would_happen_to_it():
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        await ask("POST", "/v1/containers", {"name": "shop", "command": ["true"]})
+        planned = await ask("POST", "/v1/containers/shop/stop?dry_run=true&timeout=3")
+        assert [step["text"] for step in planned.body["plan"]] == [
+            "stop container shop, killed after 3 s"
+        ]
+        assert engine.containers.asked == []
+        unknown = await ask("POST", "/v1/containers/other/stop?dry_run=true")
+        assert unknown.status == 404
+
+    converse(talk)
+
+
+def test_whoever_waits_for_a_container_gets_its_exit_status():
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        await ask("POST", "/v1/containers", {"name": "shop", "command": ["true"]})
+        waiting = asyncio.ensure_future(ask("POST", "/v1/containers/shop/wait"))
+        await asyncio.sleep(0.02)
+        assert not waiting.done()
+        engine.containers.ended.set()
+        assert (await waiting).body == {"exit_code": 7}
+        assert (await ask("POST", "/v1/containers/nobody/wait")).status == 404
+
+    converse(talk)
+
+
+def test_logs_are_lines_of_json_and_bytes_that_are_no_text_are_kept():
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        await ask("POST", "/v1/containers", {"name": "shop", "command": ["true"]})
+        second = 10**9
+        engine.containers.written = [
+            LogEntry(1_800_000_000 * second, "stdout", "gr\u00fc\u00df\n".encode()),
+            LogEntry(1_800_000_001 * second, "stderr", b"\xff\n"),
+        ]
+        reply = await ask("GET", "/v1/containers/shop/logs")
+        first, last = (json.loads(line) for line in reply.data.splitlines())
+        assert first == {
+            "time": "2027-01-15T08:00:00Z", "stream": "stdout", "text": "gr\u00fc\u00df\n"
+        }  # fmt: skip
+        assert (last["stream"], last["base64"]) == ("stderr", "/wo=")
+        later = await ask("GET", "/v1/containers/shop/logs?since=1800000000.5")
+        assert [json.loads(line)["stream"] for line in later.data.splitlines()] == ["stderr"]
+        unknown = await ask("GET", "/v1/containers/nobody/logs")
+        assert (unknown.status, unknown.error["code"]) == (404, "not_found")
+
+    converse(talk)
+
+
+@pytest.mark.parametrize("size", [{"rows": 0, "columns": 80}, {"rows": 24, "columns": 70000}])
+def test_a_terminal_has_a_sensible_size(size: dict[str, int]):
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        await ask("POST", "/v1/containers", {"name": "shop", "command": ["true"]})
+        refused = await ask("POST", "/v1/containers/shop/resize", size)
+        assert (refused.status, refused.error["code"]) == (400, "invalid")
+        done = await ask("POST", "/v1/containers/shop/resize", {"rows": 24, "columns": 80})
+        assert done.status == 204
+        assert engine.containers.asked == [("resize", "shop", 24, 80)]
+
+    converse(talk)
+
+
 def test_info_and_health():
     async def talk(ask: Ask, engine: FakeEngine) -> None:
         assert (await ask("GET", "/v1/health")).body == {"status": "ok"}
@@ -283,10 +366,9 @@ def test_every_changing_operation_can_be_planned():
         if any(parameter.name == "dry_run" for parameter in operation.query)
     }
     changing = {(o.method, o.path) for o in OPERATIONS if o.method in ("POST", "DELETE")}
-    not_about_the_network = {
-        path for _, path in changing if path.endswith(("/wait", "/resize")) or "/exec" in path
-    }
-    assert {path for _, path in changing - planned} == not_about_the_network
+    unplanned = {path for _, path in changing - planned}
+    inside_containers = {p for p in unplanned if p.endswith(("/wait", "/resize")) or "/exec" in p}
+    assert unplanned - inside_containers == {"/v1/reconcile"}
 
 
 def test_names_of_operations_are_unique():

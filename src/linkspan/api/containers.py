@@ -4,23 +4,27 @@ and removed with the others.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from linkspan.api.operation import DRY_RUN, Answer, Call, Operation, Parameter
 from linkspan.api.plans import PlanView, StepView, answer_or_plan
 from linkspan.api.sessions import OPERATIONS as SESSIONS
 from linkspan.api.shown import show_one
 from linkspan.api.views import ExitView, SandboxView
-from linkspan.engine.requests import ContainerRequest, Request
+from linkspan.engine.requests import ContainerRequest
 
 SIGNAL = Parameter("signal", str, "Name or number of the signal.", "KILL")
 TIMEOUT = Parameter("timeout", float, "Seconds from SIGTERM to SIGKILL.", 10.0, 0, 86400)
-MOST_CELLS = 65535
+Cells = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
-class SizeRequest(Request, frozen=True):
+class SizeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The size of a terminal, in characters."""
 
-    rows: int
-    columns: int
+    rows: Cells
+    columns: Cells
 
 
 def plan_step(operation: str, name: str, how: str = "") -> Answer:
@@ -50,7 +54,8 @@ async def stop_container(call: Call) -> Answer:
     if call.dry_run:
         return plan_step("stop", call.engine.sandbox(name).name, f", killed after {timeout:g} s")
     sandbox = await call.engine.containers.stop(name, timeout)
-    return Answer(200, show_one(call.engine, sandbox))
+    # One that was to be removed at its end is no more.
+    return Answer(204) if sandbox is None else Answer(200, show_one(call.engine, sandbox))
 
 
 async def kill_container(call: Call) -> Answer:
@@ -91,7 +96,7 @@ OPERATIONS = (
         name="startContainer",
         summary="Let the program of a created or ended container run",
         handler=start_container,
-        answers={200: SandboxView | PlanView},
+        answers={200: (SandboxView, PlanView)},
         query=(DRY_RUN,),
         errors=(404, 409, 501),
     ),
@@ -101,7 +106,7 @@ OPERATIONS = (
         name="stopContainer",
         summary="End a container: SIGTERM, then SIGKILL",
         handler=stop_container,
-        answers={200: SandboxView | PlanView},
+        answers={200: (SandboxView, PlanView), 204: None},
         query=(TIMEOUT, DRY_RUN),
         errors=(404, 409),
     ),

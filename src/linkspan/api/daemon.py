@@ -21,10 +21,11 @@ from linkspan import __version__
 from linkspan.api.application import build_application
 from linkspan.api.listening import identify, open_listener, remove_own
 from linkspan.api.operation import Service
+from linkspan.api.purging import remove_files
 from linkspan.api.readiness import notify
+from linkspan.api.rights import check_rights
 from linkspan.engine.engine import Engine
 from linkspan.engine.settings import Settings
-from linkspan.errors import PermissionRefused
 
 logger = logging.getLogger("linkspan.daemon")
 
@@ -53,19 +54,6 @@ class Server(uvicorn.Server):
         yield
 
 
-def check_rights() -> None:
-    """Refuse a process that could not do the daemon's work.
-
-    Raises:
-        PermissionRefused: it is not root.
-    """
-    if os.geteuid() != 0:
-        raise PermissionRefused(
-            "the daemon makes interfaces and firewall rules and needs root: "
-            "run `sudo linkspan daemon`, or `unshare -rmn linkspan daemon` to try it as yourself"
-        )
-
-
 def run_daemon(settings: Settings, socket_path: str) -> None:
     """Serve until SIGTERM or SIGINT, or until a purge is done.
 
@@ -74,7 +62,7 @@ def run_daemon(settings: Settings, socket_path: str) -> None:
         Conflict: another daemon works in this namespace, with these folders or on this socket.
         LinkspanError: the engine could not be opened.
     """
-    check_rights()
+    check_rights("the daemon")
     with asyncio.Runner(loop_factory=_make_loop) as runner:
         runner.run(serve(settings, os.path.abspath(socket_path)))
 
@@ -115,7 +103,11 @@ async def serve(settings: Settings, socket_path: str) -> None:
     finally:
         notify("STOPPING=1")
         await engine.close()
-    logger.info("ended; networks and containers stay as they are")
+    if service.purged:
+        remove_files(settings)
+        logger.info("ended after a purge; nothing of linkspan's is left in this namespace")
+    else:
+        logger.info("ended; networks and containers stay as they are")
 
 
 async def answer_requests(service: Service, listener: socket.socket) -> None:

@@ -125,7 +125,6 @@ class PathEndpoint:
                 started = True
                 await send_answer(send, answer)
                 return
-            # The first piece comes before the status, so that a refusal can still be one.
             pieces = answer.pieces
             started = True
             await _start_stream(send, answer)

@@ -16,6 +16,7 @@ from linkspan.api.operation import DRY_RUN, Answer, Call, Operation
 from linkspan.api.plans import PlanView, answer_or_plan
 from linkspan.api.reports import ReportView, show_report
 from linkspan.api.views import show_time
+from linkspan.engine.reconcile import Report
 
 
 class InfoView(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,10 +55,12 @@ async def reconcile(call: Call) -> Answer:
 async def purge(call: Call) -> Answer:
     """Take everything of ours off the host; the daemon ends when it has answered."""
     done = await call.engine.purge(dry_run=call.dry_run)
-    closing = call.service.closing
-    return answer_or_plan(
-        done, lambda report: Answer(200, show_report(report), afterwards=closing.set)
-    )
+
+    def show(report: Report) -> Answer:
+        call.service.purged = not report.failed
+        return Answer(200, show_report(report), afterwards=call.service.closing.set)
+
+    return answer_or_plan(done, show)
 
 
 async def inform(call: Call) -> Answer:
@@ -103,8 +106,7 @@ OPERATIONS = (
         name="reconcile",
         summary="Make the host what the store says it should be, now",
         handler=reconcile,
-        answers={200: ReportView | PlanView},
-        query=(DRY_RUN,),
+        answers={200: ReportView},
     ),
     Operation(
         method="POST",
@@ -112,7 +114,7 @@ OPERATIONS = (
         name="purge",
         summary="Take away everything of linkspan's from this host; the daemon ends",
         handler=purge,
-        answers={200: ReportView | PlanView},
+        answers={200: (ReportView, PlanView)},
         query=(DRY_RUN,),
     ),
     Operation(

@@ -68,7 +68,7 @@ OPERATIONS = (
         name="pruneNetworks",
         summary="Remove every network that nobody is on",
         handler=prune_networks,
-        answers={200: list[NetworkView] | PlanView},
+        answers={200: (list[NetworkView], PlanView)},
         query=(DRY_RUN,),
     ),
     Operation(

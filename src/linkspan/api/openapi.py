@@ -42,7 +42,7 @@ def compose_document(operations: Iterable[Operation]) -> dict[str, Any]:
     operations = tuple(operations)
     types: list[Any] = [ErrorBody]
     for operation in operations:
-        types += [kind for kind in operation.answers.values() if kind is not None]
+        types += [kind for answer in operation.answers.values() for kind in kinds_of(answer)]
         types += [operation.takes] if operation.takes is not None else []
     schemas, components = msgspec.json.schema_components(types, ref_template=SCHEMAS + "{name}")
     by_type = {_key(kind): schema for kind, schema in zip(types, schemas, strict=True)}
@@ -86,11 +86,13 @@ def describe_operation(operation: Operation, schemas: Mapping[str, Any]) -> dict
 def describe_responses(operation: Operation, schemas: Mapping[str, Any]) -> dict[str, Any]:
     """Every status of an operation with its body."""
     responses: dict[str, Any] = {}
-    for status, kind in operation.answers.items():
+    for status, answer in operation.answers.items():
         responses[str(status)] = {"description": STATUSES[status]}
-        if kind is not None:
+        shapes = [schemas[_key(kind)] for kind in kinds_of(answer)]
+        if shapes:
             content_type = operation.streams or "application/json"
-            responses[str(status)]["content"] = {content_type: {"schema": schemas[_key(kind)]}}
+            shape = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
+            responses[str(status)]["content"] = {content_type: {"schema": shape}}
     # Any operation can be given a query parameter that it does not know.
     refusals = {400, *operation.errors, *SERVER_ERRORS}
     refusals |= {413} if operation.takes is not None else set()
@@ -101,6 +103,13 @@ def describe_responses(operation: Operation, schemas: Mapping[str, Any]) -> dict
             "content": {"application/json": {"schema": schemas[_key(ErrorBody)]}},
         }
     return responses
+
+
+def kinds_of(answer: Any) -> tuple[Any, ...]:
+    """The types that an answer may have: none, one, or a choice."""
+    if answer is None:
+        return ()
+    return answer if isinstance(answer, tuple) else (answer,)
 
 
 def describe_path_parameter(name: str) -> dict[str, Any]:

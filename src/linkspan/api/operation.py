@@ -40,12 +40,15 @@ FORCE = Parameter("force", bool, "Also when it is in use or running.", False)
 
 
 class Service(msgspec.Struct, kw_only=True):
-    """What the handlers work with. `closing` is set when the daemon is about to end."""
+    """What the handlers work with. `closing` is set when the daemon is about to end; `purged`
+    says that it ends because nothing is left.
+    """
 
     engine: Engine
     closing: asyncio.Event
     facts: Mapping[str, Any]
     """Paths, process id, namespace and start time, as GET /v1/info shows them."""
+    purged: bool = False
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -92,10 +95,10 @@ Handler = Callable[[Call], Awaitable[Answer | Stream]]
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method on one path.
 
-    `answers` maps statuses to the type of their body, None for no body; `streams` is the
-    content type when the 200 comes in pieces. `waits` marks one that may take for ever, and
-    is given up when the client leaves or the daemon ends. `errors` are the 4xx and 5xx statuses
-    besides those that every operation can answer.
+    `answers` maps statuses to the type of their body: several in a tuple, None for no body.
+    `streams` is the content type when the 200 comes in pieces. `waits` marks one that may take
+    for ever, and is given up when the client leaves or the daemon ends. `errors` are the 4xx
+    and 5xx statuses besides those that every operation can answer.
     """
 
     method: str

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-
-class ReportView(msgspec.Struct, frozen=True):
-    """What was done, a line each, in order; empty when there was nothing to do."""
-
-    done: list[str]
+from linkspan.engine.reconcile import Report
 
 
-def show_report(report: Any) -> ReportView:
+class ReportView(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done, a line each; all empty when there was nothing to do.
+
+    `gone` names sandboxes whose namespace has vanished, `failed` says what could not be put
+    right, and why.
+    """
+
+    added: list[str]
+    repaired: list[str]
+    removed: list[str]
+    gone: list[str]
+    failed: list[str]
+
+
+def show_report(report: Report) -> ReportView:
     """A report as shown."""
-    return ReportView(list(report.lines()))
+    return ReportView(
+        added=list(report.added),
+        repaired=list(report.repaired),
+        removed=list(report.removed),
+        gone=list(report.gone),
+        failed=list(report.failed),
+    )

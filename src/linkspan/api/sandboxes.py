@@ -27,9 +27,12 @@ async def inspect_sandbox(call: Call) -> Answer:
 
 async def remove_sandbox(call: Call) -> Answer:
     """Take a sandbox's networks away; its container too, which must not run without force."""
-    done = await call.engine.remove_sandbox(
-        call.path["name"], force=call.query["force"], dry_run=call.dry_run
-    )
+    engine, force = call.engine, call.query["force"]
+    sandbox = engine.sandbox(call.path["name"])
+    if engine.containers.owns(sandbox.id) and not call.dry_run:
+        await engine.containers.remove(sandbox.id, force=force)
+        return Answer(204)
+    done = await engine.remove_sandbox(sandbox.id, force=force, dry_run=call.dry_run)
     return answer_or_plan(done, lambda _: Answer(204))
 
 
@@ -96,7 +99,7 @@ OPERATIONS = (
         summary="Put a sandbox on one more network",
         handler=connect,
         takes=NetworkAttachment,
-        answers={200: SandboxView | PlanView},
+        answers={200: (SandboxView, PlanView)},
         query=(DRY_RUN,),
         errors=(400, 404, 409, 501),
     ),
@@ -106,7 +109,7 @@ OPERATIONS = (
         name="disconnect",
         summary="Take a sandbox off a network",
         handler=disconnect,
-        answers={200: SandboxView | PlanView},
+        answers={200: (SandboxView, PlanView)},
         query=(FORCE, DRY_RUN),
         errors=(404, 409),
     ),

@@ -11,6 +11,7 @@ import msgspec
 from linkspan.api.operation import Answer, Call, Operation, Parameter, Stream
 from linkspan.api.views import ExitView, show_time
 from linkspan.engine.runtime.log import LogEntry
+from linkspan.errors import Conflict
 
 LINES = "application/x-ndjson"
 
@@ -60,6 +61,10 @@ def show_entry(entry: LogEntry) -> LogLine:
 
 async def read_logs(call: Call) -> Stream:
     """What a container wrote, oldest first, and with follow what it writes until it ends."""
+    # Asked here, while the answer can still be a refusal.
+    sandbox = call.engine.sandbox(call.path["name"])
+    if call.engine.containers.record(sandbox.id) is None:
+        raise Conflict(f"sandbox {sandbox.name} is no container of ours; it has no log here")
     entries = call.engine.containers.logs(
         call.path["name"],
         follow=call.query["follow"],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from linkspan.api.views import ContainerView, SandboxView, show_sandbox
-from linkspan.drivers.records import Sandbox
+from linkspan.api.views import ContainerView, SandboxView, show_sandbox, show_time
+from linkspan.drivers.records import Network, Sandbox
 from linkspan.errors import NotFound
 
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ def show_one(engine: Engine, sandbox: Sandbox) -> SandboxView:
 
     def name_network(identity: str) -> str:
         try:
-            return engine.network(identity).name
+            network: Network = engine.network(identity)
+            return network.name
         except NotFound:  # removed in the moment between
             return identity
 
@@ -26,4 +27,27 @@ def show_one(engine: Engine, sandbox: Sandbox) -> SandboxView:
 
 def show_container(engine: Engine, sandbox: Sandbox) -> ContainerView | None:
     """The program that linkspan runs in a sandbox; None if it runs none."""
-    return None
+    record = engine.containers.record(sandbox.id)
+    if record is None:
+        return None
+    attach = engine.containers.attach_directory(sandbox.id)
+    return ContainerView(
+        command=list(record.command),
+        status=record.status,
+        exit_code=record.exit_code,
+        error=record.error,
+        restart=record.restart,
+        restart_count=record.restart_count,
+        started=None if record.started is None else show_time(record.started),
+        finished=None if record.finished is None else show_time(record.finished),
+        tty=record.tty,
+        interactive=record.interactive,
+        privileged=record.privileged,
+        user=record.user,
+        workdir=record.workdir,
+        env=list(record.env),
+        rootfs=record.rootfs,
+        remove=record.remove,
+        log=str(engine.containers.log_path(sandbox.id)),
+        attach=None if attach is None else str(attach),
+    )

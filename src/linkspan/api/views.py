@@ -77,14 +77,17 @@ class PortView(msgspec.Struct, frozen=True, kw_only=True):
 class ContainerView(msgspec.Struct, frozen=True, kw_only=True):
     """The program in a sandbox that linkspan runs.
 
-    `status` is created, running, exited or missing. `exit_code` is 128 + the signal when it was
-    killed. `attach` is the folder of its attach socket while it lives (root only).
+    `status` is creating, created (it waits for start), running, restarting, exited or removing.
+    `exit_code` is 128 + the signal when it was killed. `error` is why it could not begin the last
+    time. `attach` is the folder of its attach socket while it lives (root only).
     """
 
     command: list[str]
     status: str
     exit_code: int | None
+    error: str
     restart: str
+    restart_count: int
     started: datetime | None
     finished: datetime | None
     tty: bool
@@ -92,6 +95,7 @@ class ContainerView(msgspec.Struct, frozen=True, kw_only=True):
     privileged: bool
     user: str
     workdir: str
+    env: list[str]
     rootfs: str | None
     remove: bool
     log: str

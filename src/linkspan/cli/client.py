@@ -26,6 +26,10 @@ class Refused(LinkspanError):
         self.code = code
 
 
+class SocketForbidden(DaemonUnreachable):
+    """The socket is there, and closed to this user."""
+
+
 class Client:
     """Requests to one daemon, a connection each."""
 
@@ -106,7 +110,7 @@ class Client:
             connection.connect(self.path)
         except PermissionError:
             connection.close()
-            raise DaemonUnreachable(
+            raise SocketForbidden(
                 f"no permission to use {self.path}; use sudo, or join the group `linkspan` "
                 "(whoever is in it has root's power over this host)"
             ) from None

@@ -41,13 +41,9 @@ def daemon(
     linkspan daemon
     linkspan daemon --socket /tmp/x/sock --state-dir /tmp/x/state --run-dir /tmp/x/run
     """
-    import os
-
     from linkspan.api.logs import start_logging
+    from linkspan.cli.host import absolute
     from linkspan.engine.settings import load_settings
-
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else os.path.abspath(path)
 
     state = current_state()
     settings = load_settings(config, state_dir=absolute(state_dir), run_dir=absolute(run_dir))

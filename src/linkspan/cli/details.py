@@ -89,6 +89,7 @@ def container_fields(container: Mapping[str, Any] | None) -> list[tuple[str, str
     return [
         ("Command", shlex.join(container["command"])),
         ("Status", describe_status(container)),
+        *([("Last error", container["error"])] if container["error"] else []),
         ("Restart", container["restart"]),
         ("Root", container["rootfs"] or "an overlay of the host's /"),
         *([("User", container["user"])] if container["user"] else []),
@@ -102,6 +103,8 @@ def describe_status(container: Mapping[str, Any]) -> str:
     status = str(container["status"])
     if status == "running" and container["started"]:
         return f"running for {render_age(container['started'])}"
+    if status == "restarting":
+        return f"restarting, {container['restart_count']} so far"
     if status == "exited":
         code = container["exit_code"]
         text = f"exited ({'unknown' if code is None else code})"

@@ -9,7 +9,7 @@ import click
 
 from linkspan.cli.client import Client
 from linkspan.cli.run import read_environment
-from linkspan.cli.state import connect, reads
+from linkspan.cli.state import acts, connect
 from linkspan.errors import LinkspanError, PermissionRefused
 
 
@@ -23,7 +23,7 @@ from linkspan.errors import LinkspanError, PermissionRefused
 )
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Whom it runs as.")
 @click.option("-w", "--workdir", metavar="DIR", help="Where it runs.")
-@reads
+@acts
 def exec_(
     name: str,
     command: tuple[str, ...],

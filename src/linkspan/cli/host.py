@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import click
 
-from linkspan.cli.state import changes, connect, format_option, reads
+from linkspan.cli.client import SocketForbidden
+from linkspan.cli.state import acts, changes, connect, format_option, reads
 from linkspan.cli.tables import clean, is_plan, print_fields, print_json, print_plan
-from linkspan.errors import DaemonUnreachable
+from linkspan.errors import DaemonUnreachable, LinkspanError
 
 
 @click.command()
 @format_option
-@changes
-def reconcile(output: str, dry_run: bool) -> None:
+@acts
+def reconcile(output: str) -> None:
     """Make the host what the store says it should be, now.
 
     The daemon does so by itself whenever something changes; this is for asking.
@@ -23,17 +25,23 @@ def reconcile(output: str, dry_run: bool) -> None:
     \b
     linkspan reconcile
     """
-    show_report(connect().post("reconcile", dry_run=dry_run), output, "nothing to repair")
+    show_report(connect().post("reconcile"), output, "nothing to repair")
 
 
 @click.command()
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--state-dir", metavar="DIR", help="Without a daemon: its state folder.")
 @click.option("--run-dir", metavar="DIR", help="Without a daemon: its run folder.")
+@click.option("--config", metavar="FILE", help="Without a daemon: its settings.")
 @format_option
 @changes
 def purge(
-    yes: bool, state_dir: str | None, run_dir: str | None, output: str, dry_run: bool
+    yes: bool,
+    state_dir: str | None,
+    run_dir: str | None,
+    config: str | None,
+    output: str,
+    dry_run: bool,
 ) -> None:
     """Take everything of linkspan's off this host.
 
@@ -53,28 +61,29 @@ def purge(
     try:
         report = connect().post("purge", dry_run=dry_run)
     except DaemonUnreachable as error:
-        if "permission" in error.message:
+        # A plan without a daemon would have to start one's work before it could undo it.
+        if dry_run or isinstance(error, SocketForbidden):
             raise
-        report = purge_without_daemon(state_dir, run_dir, dry_run)
+        report = purge_without_daemon(state_dir, run_dir, config)
     show_report(report, output, "there was nothing of linkspan's")
 
 
 def purge_without_daemon(
-    state_dir: str | None, run_dir: str | None, dry_run: bool
+    state_dir: str | None, run_dir: str | None, config: str | None
 ) -> dict[str, Any]:
     """Open the engine here, as the daemon would, and let it purge."""
-    import asyncio
-
     import msgspec
 
-    from linkspan.api.daemon import check_rights
-    from linkspan.api.host import purge_host
+    from linkspan.api.purging import purge_host
     from linkspan.engine.settings import load_settings
 
-    check_rights()
-    settings = load_settings(None, state_dir=state_dir, run_dir=run_dir)
-    report = asyncio.run(purge_host(settings, dry_run=dry_run))
-    return dict(msgspec.to_builtins(report))
+    settings = load_settings(config, state_dir=absolute(state_dir), run_dir=absolute(run_dir))
+    return dict(msgspec.to_builtins(purge_host(settings)))
+
+
+def absolute(path: str | None) -> str | None:
+    """A path from the root on; None stays None."""
+    return None if path is None else os.path.abspath(path)
 
 
 @click.command()
@@ -96,11 +105,20 @@ def info(output: str) -> None:
 
 
 def show_report(report: dict[str, Any], output: str, nothing: str) -> None:
-    """What was done, a line each."""
+    """What was done, a line each.
+
+    Raises:
+        LinkspanError: some of it failed.
+    """
     if is_plan(report):
         print_plan(report, output)
-    elif output == "json":
+        return
+    if output == "json":
         print_json(report)
     else:
-        for line in report["done"] or [nothing]:
+        lines = [*report["removed"], *report["repaired"], *report["added"]]
+        lines += [f"sandbox {name} is gone: its namespace has vanished" for name in report["gone"]]
+        for line in lines or ([] if report["failed"] else [nothing]):
             click.echo(clean(line))
+    if report["failed"]:
+        raise LinkspanError("; ".join(report["failed"]))

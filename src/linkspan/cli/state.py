@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -85,14 +86,12 @@ dry_run_option = click.option(
 
 def reads(function: F) -> F:
     """Marks a command that changes nothing, and gives it --socket."""
+    return _without_plan(function, "changes nothing: there is nothing to plan")
 
-    def refuse_planning(*arguments: Any, **options: Any) -> Any:
-        if current_state().planning:
-            name = click.get_current_context().command_path
-            raise click.UsageError(f"`{name}` changes nothing: there is nothing to plan")
-        return function(*arguments, **options)
 
-    return _wrap(function, refuse_planning)
+def acts(function: F) -> F:
+    """Marks a command whose effect cannot be told before, and gives it --socket."""
+    return _without_plan(function, "cannot say before what it will do")
 
 
 def changes(function: F) -> F:
@@ -100,8 +99,11 @@ def changes(function: F) -> F:
     return socket_option(dry_run_option(function))
 
 
-def _wrap(function: F, wrapper: Callable[..., Any]) -> F:
-    from functools import update_wrapper
+def _without_plan(function: F, why: str) -> F:
+    @wraps(function)
+    def refuse_planning(*arguments: Any, **options: Any) -> Any:
+        if current_state().planning:
+            raise click.UsageError(f"`{click.get_current_context().command_path}` {why}")
+        return function(*arguments, **options)
 
-    update_wrapper(wrapper, function)
-    return socket_option(wrapper)  # type: ignore[return-value]
+    return socket_option(refuse_planning)  # type: ignore[return-value]
