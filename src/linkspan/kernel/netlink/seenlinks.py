@@ -53,13 +53,13 @@ def decode(payload: bytes, namespace: str) -> SeenLink:
     attributes = wire.parse_attributes(payload, links.INFO_SIZE)
     get = attributes.get
     info: Mapping[int, bytes] = {}
+    parent = 0
     if (linkinfo := get(links.LINKINFO)) is not None:
         info = wire.parse_attributes(linkinfo)
     if links.INFO_KIND in info:
-        data = info.get(links.INFO_DATA)
-        kind = linkkinds.decode(
-            wire.read_text(info[links.INFO_KIND]), wire.parse_attributes(data) if data else {}
-        )
+        data = wire.parse_attributes(info.get(links.INFO_DATA, b""))
+        kind = linkkinds.decode(wire.read_text(info[links.INFO_KIND]), data)
+        parent = linkkinds.parent_of(kind, data)
     else:
         kind = Loopback() if flags & links.LOOPBACK else Physical()
     port = None
@@ -87,7 +87,7 @@ def decode(payload: bytes, namespace: str) -> SeenLink:
         link,
         index,
         wire.read_u32(attributes[links.MASTER]) if links.MASTER in attributes else 0,
-        wire.read_u32(other) if other else 0,
+        parent or (wire.read_u32(other) if other else 0),
         wire.read_s32(netnsid) if netnsid else None,
         attributes,
     )
