@@ -69,10 +69,17 @@ def test_in_host_mode_it_is_the_hosts(tmp_path: Path, monkeypatch: pytest.Monkey
             "nameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch example.org\n",
         ),
         ("nameserver 127.0.0.1\nnameserver 192.0.2.1\n", "x", "nameserver 192.0.2.1\n"),
-        ("nameserver ::1\n", "nameserver fe80::1%eth0\nnameserver 192.0.2.5\n",
-         "nameserver 192.0.2.5\n"),
+        (
+            "nameserver ::1\n",
+            "nameserver fe80::1%eth0\nnameserver 192.0.2.5\n",
+            "nameserver 192.0.2.5\n",
+        ),
         ("# nothing\nnameserver 127.0.0.53\n", None, "# nothing\n"),
-        ("nameserver 0.0.0.0\nnameserver dns\nnameserver 192.0.2.1", None, "nameserver 192.0.2.1\n"),
+        (
+            "nameserver 0.0.0.0\nnameserver dns\nnameserver 192.0.2.1",
+            None,
+            "nameserver 192.0.2.1\n",
+        ),
         ("", None, "\n"),
     ],
 )
