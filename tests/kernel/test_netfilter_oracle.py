@@ -163,6 +163,8 @@ FILTER: tuple[tuple[Statement, ...], ...] = (
     (SetField(Meta("mark"), 0x08000000, mask=0xF7FFFFFF),),
     (SetField(Ct("mark"), 1),),
     (SetField(Ct("mark"), 1, mask=0xFFFFFFFE),),
+    (SetField(Payload("udp", "dport"), 5353),),
+    (Match(Payload("tcp", "sport"), 80), Notrack(), SetField(Payload("tcp", "sport"), 81)),
     (Copy(Ct("mark"), Meta("mark")),),
     (Copy(Meta("mark"), Ct("mark"), 0xFF),),
     (Counter(), ACCEPT),

@@ -106,6 +106,8 @@ def test_anonymous_sets_are_numbered_through_a_transaction() -> None:
         (Nat("tproxy"), "tproxy"),
         (Reject("odd"), "odd"),
         (SetField(Meta("pkttype"), 1), "pkttype"),
+        (SetField(Payload("ip", "saddr"), 1), "whole ports"),
+        (SetField(Payload("udp", "sport"), 1, mask=0xFF), "whole ports"),
         (Limit("10 mbytes/second"), "mbytes"),
         (Verdict("jump"), "is not a verdict"),
         (Verdict("accept", "somewhere"), "is not a verdict"),

@@ -58,6 +58,14 @@ def load_payload(base: int, offset: int, size: int, word: int) -> bytes:
     )
 
 
+def store_port(offset: int, checksum_offset: int, word: int) -> bytes:
+    """A register into a port of the transport header, whose checksum is put right."""
+    return expression(
+        "payload", number(5, register(word)), number(2, TRANSPORT_HEADER), number(3, offset),
+        number(4, 2), number(6, 1), number(7, checksum_offset), number(8, 0),
+    )  # fmt: skip
+
+
 def load_ct(key: int, direction: int | None, word: int) -> bytes:
     """A connection's field into a register (enum nft_ct_keys); direction 0 original, 1 reply."""
     way = b"" if direction is None else attribute(3, bytes((direction,)))

@@ -26,6 +26,7 @@ from linkspan.dataplane.rules import (
     Meta,
     Nat,
     Notrack,
+    Payload,
     Range,
     Reject,
     SetDefinition,
@@ -46,6 +47,8 @@ _MARK_BITS = 0xFFFFFFFF
 _NAT_FLAGS = {"random": 4, "persistent": 8, "fully-random": 16}
 _PORT_GIVEN = 2
 """NF_NAT_RANGE_PROTO_SPECIFIED (linux/netfilter/nf_nat.h)."""
+_CHECKSUMS = {"tcp": 16, "udp": 6}
+"""Where a transport header has its checksum (RFC 9293, RFC 768), in bytes."""
 _REJECT_ICMP, _REJECT_RESET, _REJECT_ANY = 0, 1, 2
 _ANY_CODES = {
     "no-route": 0, "port-unreachable": 1, "host-unreachable": 2, "admin-prohibited": 3,
@@ -267,10 +270,22 @@ def _store(target: Expression) -> bytes:
         return encode.store_meta(META_MARK, 0)
     if target == Ct("mark"):
         return encode.store_ct(CT_MARK, 0)
-    raise Unsupported(f"linkspan writes meta mark and ct mark only, not {target}")
+    raise Unsupported(f"linkspan writes meta mark, ct mark and ports only, not {target}")
+
+
+def _set_port(body: RuleBody, target: Payload, value: int | str, mask: int) -> None:
+    if target.protocol not in _CHECKSUMS or target.field not in ("sport", "dport") or mask:
+        raise Unsupported(f"linkspan writes whole ports of tcp and udp only, not {target}")
+    body.require_transport(target.protocol)
+    body.parts.append(encode.constant(0, find_type("inet_service").encode(value)))
+    _, (_, offset) = find_field(target).store
+    body.parts.append(encode.store_port(offset, _CHECKSUMS[target.protocol], 0))
 
 
 def _set_field(body: RuleBody, target: Expression, value: int | str, mask: int) -> None:
+    if isinstance(target, Payload):
+        _set_port(body, target, value, mask)
+        return
     store = _store(target)
     packed = find_type("mark").encode(value)
     if mask:
