@@ -43,7 +43,7 @@ def test_a_lab_with_sandboxes_leaves_nothing(lab: Lab):
     with Lab() as inner:
         host = inner.namespace("host")
         daemon = inner.daemon(host)
-        netns = daemon.post("/v1/sandboxes", {"name": "a", "networks": ["bridge"]})["netns"]
+        netns = daemon.post("/v1/sandboxes", {"name": "shop", "networks": ["bridge"]})["netns"]
         assert os.path.exists(netns)
         daemon.kill()
     assert not inner.directory.exists()
