@@ -109,6 +109,15 @@ class Addresses:
             if leases.cursor is not None
         }
 
+    def save_cursors(self) -> dict[Leases, str | None]:
+        """Where every subnet's leasing is, to go back there after a dry run."""
+        return {leases: leases.cursor for row in self._leases.values() for leases in row}
+
+    def reset_cursors(self, saved: dict[Leases, str | None]) -> None:
+        """Go back to where leasing was."""
+        for leases, cursor in saved.items():
+            leases.cursor = cursor
+
     def restore_cursor(self, network: Network, subnet: str, address: str) -> None:
         """Take in a stored cursor."""
         for leases in self._leases.get(network.id, ()):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from linkspan.dataplane import DataPlane
 from linkspan.drivers.records import Sandbox
@@ -22,7 +23,8 @@ from linkspan.engine.store import Store
 from linkspan.engine.writer import Writer
 
 log = logging.getLogger("linkspan.engine")
-T = TypeVar("T")
+MAKERS = 2
+"""Threads that make namespaces beside the writer; more only wait for the same kernel locks."""
 
 
 class Core:
@@ -38,6 +40,7 @@ class Core:
         self.ports = Ports(host, settings.port_range)
         self.writer = Writer(host.apply_many)
         self.gate = Gate()
+        self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="namespace-maker")
         self.own_inode = host.identify("/proc/self/ns/net")
         self._later: set[asyncio.Task[None]] = set()
 
@@ -48,6 +51,11 @@ class Core:
     async def observe(self, places: Mapping[str, str | None]) -> DataPlane:
         """What is in some namespaces."""
         return await asyncio.to_thread(self.host.observe, places)
+
+    async def prepare_namespace(self, name: str) -> int:
+        """Make a namespace beside the writer; gives its inode."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._makers, self.host.prepare_namespace, name)
 
     async def save(self, write: Write, *happenings: Happening) -> None:
         """One transaction of the store, with what happened by it."""
@@ -78,4 +86,5 @@ class Core:
         while self._later:
             await asyncio.gather(*self._later)
         await self.writer.close()
+        self._makers.shutdown()
         self.host.close()

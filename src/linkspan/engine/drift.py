@@ -93,20 +93,31 @@ class Drift:
                 if link is None or self._core.register.at_network_interface(link) is None:
                     self._uplinks = True
             case monitor.SettingsChanged(link=link):
-                if self._core.register.at_host_interface(link) is None:
+                if not self._is_under_way(link):
                     self._uplinks = True
         if self._everything or self._uplinks or self._sandboxes:
             self._news.set()
+
+    def _is_under_way(self, link: str) -> bool:
+        """Whether a link is an endpoint's, or a network's that is being made or removed."""
+        register = self._core.register
+        if register.at_host_interface(link) is not None:
+            return True
+        network = register.at_network_interface(link)
+        return network is not None and network.id in register.reserved
 
     def _note_link(self, event: monitor.LinkChanged) -> None:
         register = self._core.register
         sandbox = register.at_host_interface(event.name)
         network = register.at_network_interface(event.name)
+        # A link that is being made is down and has no alias yet.
+        is_down = not event.up and bool(event.alias)
         if sandbox is not None:
-            if event.removed or not event.up:
+            if event.removed or is_down:
                 self._sandboxes.add(sandbox.id)
         elif network is not None:
-            if event.removed or not event.up or event.mtu != network.mtu:
+            changed = is_down or (event.mtu != network.mtu and bool(event.alias))
+            if (event.removed or changed) and network.id not in register.reserved:
                 self._everything = True
         elif event.alias.startswith(ALIAS_PREFIX):
             # Renamed by somebody: under its new name it is nobody's.

@@ -5,7 +5,7 @@ value instead. Every function blocks; the engine calls them on threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from linkspan.dataplane import HOST, Address, Change, DataPlane, Object
@@ -85,7 +85,7 @@ class Host(Protocol):
         """The host's own addresses, without prefix lengths."""
         ...
 
-    def sockets(self, *, named: bool = False) -> list[HostSocket]:
+    def sockets(self, protocols: Collection[str], *, named: bool = False) -> list[HostSocket]:
         """Sockets of the host that wait for packets; `named` finds their processes (slow)."""
         ...
 
@@ -176,11 +176,11 @@ class KernelHost:
         found = observe(HOST_PLACE, ("addresses",)).of(Address)
         return [address.address.split("/")[0] for address in found]
 
-    def sockets(self, *, named: bool = False) -> list[HostSocket]:
+    def sockets(self, protocols: Collection[str], *, named: bool = False) -> list[HostSocket]:
         """See Host."""
         from linkspan.kernel.sockets import find_processes, list_bound
 
-        bound = list_bound()
+        bound = list_bound(protocols=protocols)
         processes = find_processes({row.inode for row in bound}) if named else {}
         return [_as_host_socket(row, processes.get(row.inode)) for row in bound]
 

@@ -57,9 +57,10 @@ class Networks:
             plane = made.describe_network(network)
             if dry_run:
                 return Plan(creation(plane))
-            core.register.network_ids[network.name] = network.id
-            core.register.reserved[network.id] = network
+            core.register.reserve_network(network)
             try:
+                # The kernel first: what is there and not stored is removed at the next start,
+                # and nobody can have joined it.
                 await core.writer.apply(creation(plane))
                 try:
                     reach("network.applied")
@@ -69,12 +70,10 @@ class Networks:
                     await core.writer.apply(removal(plane))
                     raise
             except BaseException:
-                del core.register.network_ids[network.name]
+                core.register.drop_network(network)
                 raise
-            finally:
-                del core.register.reserved[network.id]
-            core.register.put_network(network)
             core.addresses.open(network)
+            core.register.put_network(network)
             return network
 
     async def remove(self, ref: str, *, dry_run: bool = False) -> Plan | None:
@@ -86,11 +85,8 @@ class Networks:
             plane = driver(network.driver).describe_network(network)
             if dry_run:
                 return Plan(removal(plane))
-            # Out of the register first: nobody can join any more. Its name and subnet stay
-            # taken until it is gone.
-            core.register.drop_network(network)
-            core.register.network_ids[network.name] = network.id
-            core.register.reserved[network.id] = network
+            # Out of reach first: nobody can join any more.
+            core.register.reserve_network(network)
             try:
                 await core.writer.apply(removal(plane))
                 reach("network.removed")
@@ -100,8 +96,6 @@ class Networks:
             except BaseException:
                 core.register.put_network(network)
                 raise
-            finally:
-                del core.register.reserved[network.id]
             core.register.drop_network(network)
             core.addresses.close(network)
         return None

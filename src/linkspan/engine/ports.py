@@ -45,11 +45,13 @@ class Ports:
         stated = {ip for s in specifications if (ip := s.host_ip)} - set(EVERY_ADDRESS.values())
         addresses = self._host.addresses() if stated else ()
         every = [EVERY_ADDRESS[version] for version in versions]
+        protocols = {s.protocol for s in specifications}
         try:
-            return self._assign(texts, self._host.sockets(), addresses, every)
+            return self._assign(texts, self._host.sockets(protocols), addresses, every)
         except PortInUse:
             # Once more, so that the message can say whose socket it is.
-            return self._assign(texts, self._host.sockets(named=True), addresses, every)
+            named = self._host.sockets(protocols, named=True)
+            return self._assign(texts, named, addresses, every)
 
     def _assign(
         self,

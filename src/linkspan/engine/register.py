@@ -58,8 +58,9 @@ class Register:
         return self.sandboxes.get(self._by_host_interface.get(name, ""))
 
     def at_network_interface(self, name: str) -> Network | None:
-        """The network that has this interface on the host."""
-        return self.networks.get(self._by_network_interface.get(name, ""))
+        """The network that has this interface on the host, also one under way."""
+        identity = self._by_network_interface.get(name, "")
+        return self.networks.get(identity) or self.reserved.get(identity)
 
     def in_namespace(self, inode: int) -> Sandbox | None:
         """The sandbox that has this namespace."""
@@ -90,6 +91,15 @@ class Register:
     def put_network(self, network: Network) -> None:
         """Add a network, or replace its record."""
         self.networks[network.id] = network
+        self.reserved.pop(network.id, None)
+        self.network_ids[network.name] = network.id
+        if network.interface:
+            self._by_network_interface[network.interface] = network.id
+
+    def reserve_network(self, network: Network) -> None:
+        """A network is being made or removed: out of reach, but everything of it is taken."""
+        self.networks.pop(network.id, None)
+        self.reserved[network.id] = network
         self.network_ids[network.name] = network.id
         if network.interface:
             self._by_network_interface[network.interface] = network.id
@@ -97,6 +107,7 @@ class Register:
     def drop_network(self, network: Network) -> None:
         """Forget a network."""
         self.networks.pop(network.id, None)
+        self.reserved.pop(network.id, None)
         self.network_ids.pop(network.name, None)
         self._members.pop(network.id, None)
         self._by_network_interface.pop(network.interface, None)

@@ -82,10 +82,12 @@ class Sandboxes:
                 kept_defaults=_kept_defaults(foreign),
             )
             taken = foreign.interfaces if foreign is not None else set()
+            cursors = core.addresses.save_cursors() if dry_run else {}
             allocated = self._allocate(sandbox, joins, request.ports, taken)
             if dry_run:
                 operations = creation(core.describe(allocated))
                 core.addresses.release(allocated)
+                core.addresses.reset_cursors(cursors)
                 return Plan(operations, {identity: name})
             return await self._bring_up(allocated, None)
 
@@ -146,7 +148,7 @@ class Sandboxes:
         if sandbox.host_mode:
             return sandbox
         if sandbox.made:
-            inode = await asyncio.to_thread(core.host.prepare_namespace, sandbox.namespace)
+            inode = await core.prepare_namespace(sandbox.namespace)
             undo.callback(core.host.discard_namespace, sandbox.namespace)
             sandbox = msgspec.structs.replace(sandbox, inode=inode)
             reach("attach.namespace")
@@ -207,11 +209,13 @@ class Sandboxes:
                 seen = await core.observe({before.namespace: before.netns})
                 taken |= ForeignNamespace(before.netns, before.inode or 0, seen).interfaces
                 join = resolve_network(attachment, core.register)
+            cursors = core.addresses.save_cursors() if dry_run else {}
             endpoint = allocate_endpoint(core.register, core.addresses, before, join, taken)
             after = msgspec.structs.replace(before, endpoints=(*before.endpoints, endpoint))
             change = diff(core.describe(before), core.describe(after))
             if dry_run:
                 core.addresses.release(after, before)
+                core.addresses.reset_cursors(cursors)
                 return Plan(change, {before.id: before.name})
             return await self._connect(before, after, endpoint, change)
 

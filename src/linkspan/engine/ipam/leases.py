@@ -59,8 +59,8 @@ class Leases:
         return None if self._cursor < self._first else str(self._address(self._cursor))
 
     @cursor.setter
-    def cursor(self, address: str) -> None:
-        self._cursor = int(ipaddress.ip_address(address))
+    def cursor(self, address: str | None) -> None:
+        self._cursor = self._first - 1 if address is None else int(ipaddress.ip_address(address))
 
     @property
     def capacity(self) -> int:
