@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from linkspan.cli.attachments import attachment_options, read_networks, read_pairs
+from linkspan.cli.names import names_argument
 from linkspan.cli.several import work_through
 from linkspan.cli.state import changes, connect, format_option
 from linkspan.cli.tables import is_plan, print_json, print_plan
@@ -67,7 +68,7 @@ def attach(
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@names_argument("sandboxes")
 @click.option("-f", "--force", is_flag=True, help="Also one whose container runs, which is ended.")
 @changes
 def detach(names: tuple[str, ...], force: bool, dry_run: bool) -> None:

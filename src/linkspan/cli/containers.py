@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from linkspan.cli.names import names_argument
 from linkspan.cli.several import work_through
 from linkspan.cli.state import changes, connect
 
-NAMES = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+NAMES = names_argument("sandboxes")
 
 
 @click.command()

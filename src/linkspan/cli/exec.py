@@ -8,13 +8,14 @@ from typing import Any, NoReturn
 import click
 
 from linkspan.cli.client import Client
+from linkspan.cli.names import complete
 from linkspan.cli.run import read_environment
 from linkspan.cli.state import acts, connect
 from linkspan.errors import LinkspanError, PermissionRefused
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.argument("name")
+@click.argument("name", shell_complete=complete("sandboxes"))
 @click.argument("command", nargs=-1, required=True, metavar="COMMAND [ARGUMENT]...")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input to it.")
 @click.option("-t", "--tty", is_flag=True, help="Give it a terminal.")

@@ -8,12 +8,13 @@ import click
 
 from linkspan.cli.client import Client, Refused
 from linkspan.cli.details import print_network, print_sandbox
+from linkspan.cli.names import names_argument
 from linkspan.cli.state import connect, format_option, reads
 from linkspan.cli.tables import print_json
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@names_argument("sandboxes", "networks")
 @click.option(
     "--type",
     "kind",

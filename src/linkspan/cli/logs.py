@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from linkspan.cli.names import complete
 from linkspan.cli.state import connect, format_option, reads
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete("sandboxes"))
 @click.option("-f", "--follow", is_flag=True, help="Go on until the container ends.")
 @click.option("-n", "--tail", type=int, metavar="N", help="The last N lines only.")
 @click.option("--timestamps", is_flag=True, help="Begin each line with its time.")

@@ -8,6 +8,7 @@ import click
 
 from linkspan.cli.attachments import place_address, read_pairs
 from linkspan.cli.details import print_network
+from linkspan.cli.names import complete, names_argument
 from linkspan.cli.several import print_each, work_through
 from linkspan.cli.state import changes, connect, format_option, quiet_option, reads
 from linkspan.cli.tables import is_plan, print_json, print_plan, print_table, shorten
@@ -184,7 +185,7 @@ def list_networks(quiet: bool, output: str) -> None:
 
 
 @network.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@names_argument("networks")
 @format_option
 @reads
 def inspect(names: tuple[str, ...], output: str) -> None:
@@ -205,7 +206,7 @@ def inspect(names: tuple[str, ...], output: str) -> None:
 
 
 @network.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@names_argument("networks")
 @changes
 def rm(names: tuple[str, ...], dry_run: bool) -> None:
     """Remove networks that nobody is on.
@@ -237,8 +238,8 @@ def prune(output: str, dry_run: bool) -> None:
 
 
 @network.command("connect")
-@click.argument("name", metavar="NETWORK")
-@click.argument("sandbox")
+@click.argument("name", metavar="NETWORK", shell_complete=complete("networks"))
+@click.argument("sandbox", shell_complete=complete("sandboxes"))
 @click.option("--ip", metavar="ADDRESS", help="Address in the network, IPv4 or IPv6.")
 @click.option("--mac", metavar="MAC", help="MAC address in the network.")
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there.")
@@ -277,8 +278,8 @@ def connect_sandbox(
 
 
 @network.command("disconnect")
-@click.argument("name", metavar="NETWORK")
-@click.argument("sandbox")
+@click.argument("name", metavar="NETWORK", shell_complete=complete("networks"))
+@click.argument("sandbox", shell_complete=complete("sandboxes"))
 @click.option("-f", "--force", is_flag=True, help="Also when its published ports go with it.")
 @format_option
 @changes

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
+from linkspan.cli.names import complete
 from linkspan.cli.state import connect, format_option, reads
 from linkspan.cli.tables import inside_of, print_json, print_table, render_host, render_span
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete("sandboxes"))
 @format_option
 @reads
 def port(names: tuple[str, ...], output: str) -> None:

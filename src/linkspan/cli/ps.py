@@ -31,7 +31,7 @@ def ps(everything: bool, quiet: bool, output: str) -> None:
     found = connect().get("sandboxes")
     # One whose namespace has gone is shown: somebody has to know, and it stays until detached.
     if not everything:
-        found = [one for one in found if one["state"] != "exited" and not is_waiting(one)]
+        found = [one for one in found if not is_at_rest(one)]
     if quiet:
         print_each(found, output)
     elif output == "json":
@@ -43,9 +43,12 @@ def ps(everything: bool, quiet: bool, output: str) -> None:
         )
 
 
-def is_waiting(one: Mapping[str, Any]) -> bool:
-    """Whether it is a container that was created and not started."""
-    return one["container"] is not None and one["container"]["status"] == "created"
+def is_at_rest(one: Mapping[str, Any]) -> bool:
+    """Whether it is a container that has ended, or was created and not started."""
+    container = one["container"]
+    return one["state"] == "exited" or (
+        container is not None and container["status"] in ("created", "exited")
+    )
 
 
 def describe(one: Mapping[str, Any]) -> list[str]:
