@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from linkspan.drivers.records import Network, Sandbox
+from linkspan.engine.containers import Containers
 from linkspan.engine.core import Core, log
 from linkspan.engine.drift import Drift
 from linkspan.engine.events import EventLog
@@ -24,6 +26,7 @@ from linkspan.engine.plans import Plan
 from linkspan.engine.purging import purge
 from linkspan.engine.reconcile import Reconciler, Report
 from linkspan.engine.requests import AttachmentRequest, NetworkAttachment, NetworkRequest
+from linkspan.engine.runtime.runtime import Runtime
 from linkspan.engine.sandboxes import Sandboxes
 from linkspan.engine.settings import Settings
 from linkspan.engine.store import SqliteStore
@@ -43,6 +46,8 @@ class Engine:
         self._sandboxes = Sandboxes(core)
         self._reconciler = Reconciler(core, self._sandboxes)
         self._drift = Drift(core, self._reconciler)
+        runtime = Runtime(Path(core.settings.state_dir), Path(core.settings.run_dir))
+        self.containers = Containers(self, runtime, core.store, core.events)
         self._running: set[asyncio.Task[Any]] = set()
         self._closing = False
 
@@ -69,6 +74,7 @@ class Engine:
             for line in report.lines():
                 log.info("at start: %s", line)
             await engine._networks.create_predefined()
+            await engine.containers.recover()
             engine._drift.start()
         except BaseException:
             await engine.close()
@@ -77,6 +83,7 @@ class Engine:
 
     async def close(self) -> None:
         """Finish what is under way and let go of everything. No packet is touched."""
+        await self.containers.close()
         self._closing = True
         await self._drift.close()
         while self._running:
@@ -129,17 +136,22 @@ class Engine:
 
     @overload
     async def create_sandbox(
-        self, request: AttachmentRequest, *, dry_run: Literal[False] = False
+        self,
+        request: AttachmentRequest,
+        *,
+        identity: str | None = None,
+        dry_run: Literal[False] = False,
     ) -> Sandbox: ...
     @overload
     async def create_sandbox(
-        self, request: AttachmentRequest, *, dry_run: bool
+        self, request: AttachmentRequest, *, identity: str | None = None, dry_run: bool
     ) -> Sandbox | Plan: ...
     async def create_sandbox(
-        self, request: AttachmentRequest, *, dry_run: bool = False
+        self, request: AttachmentRequest, *, identity: str | None = None, dry_run: bool = False
     ) -> Sandbox | Plan:
         """Give a namespace its networks and ports. See Sandboxes.create."""
-        return await self._finish(self._sandboxes.create(request, dry_run=dry_run))
+        work = self._sandboxes.create(request, identity=identity, dry_run=dry_run)
+        return await self._finish(work)
 
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes, in the order in which they were made."""
@@ -156,7 +168,13 @@ class Engine:
     async def remove_sandbox(
         self, ref: str, *, force: bool = False, dry_run: bool = False
     ) -> Plan | None:
-        """Take a sandbox away. See Sandboxes.remove."""
+        """Take a sandbox away, with its container if it is one's. See Sandboxes.remove and
+        Containers.remove.
+        """
+        identity = self.sandbox(ref).id
+        if self.containers.owns(identity) and not dry_run:
+            await self.containers.remove(identity, force=force)
+            return None
         return await self._finish(self._sandboxes.remove(ref, force=force, dry_run=dry_run))
 
     async def release_sandbox(self, ref: str, state: str = "exited") -> Sandbox:
@@ -171,15 +189,21 @@ class Engine:
         self, sandbox_ref: str, attachment: NetworkAttachment | str, *, dry_run: bool = False
     ) -> Sandbox | Plan:
         """Put a sandbox on one more network. See Sandboxes.connect."""
-        return await self._finish(self._sandboxes.connect(sandbox_ref, attachment, dry_run=dry_run))
+        done = await self._finish(self._sandboxes.connect(sandbox_ref, attachment, dry_run=dry_run))
+        if isinstance(done, Sandbox):
+            await self.containers.network_changed(done.id)
+        return done
 
     async def disconnect(
         self, sandbox_ref: str, network_ref: str, *, force: bool = False, dry_run: bool = False
     ) -> Sandbox | Plan:
         """Take a sandbox off a network. See Sandboxes.disconnect."""
-        return await self._finish(
+        done = await self._finish(
             self._sandboxes.disconnect(sandbox_ref, network_ref, force=force, dry_run=dry_run)
         )
+        if isinstance(done, Sandbox):
+            await self.containers.network_changed(done.id)
+        return done
 
     # The host as a whole --------------------------------------------------------------
 
@@ -189,6 +213,8 @@ class Engine:
 
     async def purge(self, *, dry_run: bool = False) -> Report | Plan:
         """Take everything of ours off the host, records too. Close the engine afterwards."""
+        if not dry_run:
+            await self.containers.purge()
         return await self._finish(purge(self._core, dry_run=dry_run))
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:

@@ -48,8 +48,12 @@ class Sandboxes:
 
     # Making ---------------------------------------------------------------------------
 
-    async def create(self, request: AttachmentRequest, *, dry_run: bool = False) -> Sandbox | Plan:
+    async def create(
+        self, request: AttachmentRequest, *, identity: str | None = None, dry_run: bool = False
+    ) -> Sandbox | Plan:
         """Give a namespace, of ours or one that exists, its networks and ports.
+
+        `identity` is the id it shall have; a new one by default.
 
         Raises InvalidRequest, NotFound, PermissionRefused, NameInUse, AddressInUse, PortInUse,
         Exhausted, Conflict, StorageFailed, KernelRefused: then nothing has changed.
@@ -66,7 +70,7 @@ class Sandboxes:
             # From here to the register nothing waits: what is free stays free.
             name = request.name or generate_name(core.register.sandbox_ids)
             core.register.check_sandbox_name(name)
-            identity = secrets.token_hex(32)
+            identity = identity or secrets.token_hex(32)
             host_mode = bool(joins) and joins[0].network.driver == "host"
             sandbox = Sandbox(
                 id=identity,

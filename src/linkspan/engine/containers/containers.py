@@ -59,16 +59,13 @@ class Containers(Access):
         )
         record = draft_record(secrets.token_hex(32), request)
         if dry_run:
-            plan = await self._engine.create_sandbox(wanted, dry_run=True)
-            assert isinstance(plan, Plan)
-            return plan
+            return await self._engine.create_sandbox(wanted, dry_run=True)
         async with self._lives.lock(record.id):
             # First of all: after a kill, what belongs to this record is undone.
             await self._records.save(record)
             reach("container.drafted")
             try:
                 sandbox = await self._engine.create_sandbox(wanted, identity=record.id)
-                assert isinstance(sandbox, Sandbox)
                 reach("container.networked")
                 pid = await self._lives.prepare(record, sandbox)
                 made = msgspec.structs.replace(record, status="created", pid=pid)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import signal
 import time
-from typing import Protocol
+from typing import Literal, Protocol, overload
 
 import msgspec
 
@@ -20,6 +20,7 @@ from linkspan.drivers.records import Sandbox
 from linkspan.engine.containers.files import choose_hostname, compose_hosts, read_resolv_conf
 from linkspan.engine.containers.records import ContainerRecord, Records, compose_spec
 from linkspan.engine.containers.restarts import next_delay, parse_restart, wants_restart
+from linkspan.engine.plans import Plan
 from linkspan.engine.requests import SandboxRequest
 from linkspan.engine.runtime.runtime import Runtime
 from linkspan.engine.runtime.spec import UNKNOWN_EXIT
@@ -38,9 +39,21 @@ class Networking(Protocol):
         """The sandbox of this name or id; NotFound when there is none."""
         ...
 
+    @overload
+    async def create_sandbox(
+        self,
+        request: SandboxRequest,
+        *,
+        identity: str | None = None,
+        dry_run: Literal[False] = False,
+    ) -> Sandbox: ...
+    @overload
+    async def create_sandbox(
+        self, request: SandboxRequest, *, identity: str | None = None, dry_run: bool
+    ) -> Sandbox | Plan: ...
     async def create_sandbox(
         self, request: SandboxRequest, *, identity: str | None = None, dry_run: bool = False
-    ) -> object:
+    ) -> Sandbox | Plan:
         """Make a sandbox with this id, up; or the plan of it."""
         ...
 
