@@ -175,7 +175,8 @@ def _settings(link: Link, old: Link | None = None) -> list[bytes]:
     if link.alias is not None and not (old and old.alias == link.alias):
         parts.append(wire.attribute_text(IFALIAS, link.alias))
     # A port's settings are gone when it has moved to another bridge.
-    if link.port is not None and not (old and old.port == link.port and not link.master):
+    stays = old is not None and old.port == link.port and link.master in (None, old.master)
+    if link.port is not None and not stays:
         data = _port(link.port)
         if data:
             kind = wire.attribute_text(INFO_SLAVE_KIND, "bridge")
