@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the logs of a failed test's daemons."""
     report = yield
+    _fail_what_ci_should_have(report)
     lab = getattr(item, "funcargs", {}).get("lab")
     if report.failed and report.when == "call" and isinstance(lab, Lab):
         for daemon in lab.daemons:
@@ -40,6 +42,22 @@ def pytest_runtest_makereport(
                 tail = daemon.log.read_text(errors="replace")[-20000:]
                 report.sections.append((f"daemon log {daemon.log}", tail))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Hold modules that skip themselves to the same rule."""
+    report = yield
+    _fail_what_ci_should_have(report)
+    return report
+
+
+def _fail_what_ci_should_have(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """In CI everything was installed: what skips for want of a package has failed."""
+    reason = str(report.longrepr)
+    if IN_CI and report.skipped and re.search(r"could not import|scripts/setup installs", reason):
+        report.outcome = "failed"
+        report.longrepr = f"in CI a missing package is a failure: {reason}"
 
 
 @pytest.fixture
@@ -52,8 +70,6 @@ def require() -> Callable[..., None]:
     def require_programs(*names: str) -> None:
         path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/cni"
         missing = [name for name in names if not shutil.which(name, path=path)]
-        if missing and IN_CI:
-            pytest.fail(f"not installed: {', '.join(missing)} (scripts/setup installs them)")
         if missing:
             pytest.skip(f"not installed: {', '.join(missing)} (scripts/setup installs them)")
 
