@@ -13,10 +13,14 @@ from linkspan.api.plans import PlanView, StepView, answer_or_plan
 from linkspan.api.sessions import OPERATIONS as SESSIONS
 from linkspan.api.shown import show_one
 from linkspan.api.views import ExitView, SandboxView
+from linkspan.engine.events import EventLog
 from linkspan.engine.requests import ContainerRequest
+from linkspan.errors import NotFound
 
 SIGNAL = Parameter("signal", str, "Name or number of the signal.", "KILL")
 TIMEOUT = Parameter("timeout", float, "Seconds from SIGTERM to SIGKILL.", 10.0, 0, 86400)
+RECENT = 2000
+"""Events among which the end of a container that was removed is looked for."""
 Cells = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 
@@ -68,8 +72,36 @@ async def kill_container(call: Call) -> Answer:
 
 
 async def wait_for_container(call: Call) -> Answer:
-    """Answer when it has ended, with its exit status."""
-    return Answer(200, ExitView(await call.engine.containers.wait(call.path["name"])))
+    """Answer when it has ended, with its exit status.
+
+    One that was removed at its end while nobody could ask, because the daemon was restarted, is
+    found by its id in what happened.
+    """
+    name = call.path["name"]
+    try:
+        return Answer(200, ExitView(await call.engine.containers.wait(name)))
+    except NotFound:
+        code = await find_exit(call.engine.events, name)
+        if code is None:
+            raise
+        return Answer(200, ExitView(code))
+
+
+async def find_exit(log: EventLog, identity: str) -> int | None:
+    """The last exit status of a container that is no more, if its end is not long ago."""
+    newest, found = log.last, None
+    subscription = log.subscribe(max(0, newest - RECENT))
+    try:
+        if newest == 0:
+            return None
+        async for event in subscription:
+            if event.object_id == identity and "exit_code" in event.attributes:
+                found = int(event.attributes["exit_code"])
+            if event.id >= newest:
+                break
+    finally:
+        subscription.close()
+    return found
 
 
 async def resize_container(call: Call) -> Answer:

@@ -49,4 +49,7 @@ def start_logging(log_format: str, level: str) -> None:
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     # asyncio reports its choice of selector at debug level, which helps nobody.
+    logging.getLogger("uvicorn.error").setLevel(
+        max(logging.WARNING, logging.getLevelName(level.upper()))
+    )
     logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.getLevelName(level.upper())))
