@@ -9,6 +9,7 @@ from collections.abc import Container
 from linkspan.errors import InvalidRequest
 
 LONGEST_NAME = 128
+_RULES = {"network": re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")}
 _RULE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _ID = re.compile(r"[0-9a-f]{64}")
 
@@ -39,13 +40,16 @@ _SHIPS = (  # noqa: SIM905
 def check_name(kind: str, name: str) -> str:
     """The name itself, when it follows Docker's rule, so that a name works in both.
 
+    A network's name may be a single character, a sandbox's has two at least.
+
     Raises:
         InvalidRequest: it is too short or long, has other characters, or looks like an id.
     """
-    if len(name) > LONGEST_NAME or not _RULE.fullmatch(name):
+    rule = _RULES.get(kind, _RULE)
+    if len(name) > LONGEST_NAME or not rule.fullmatch(name):
         shown = name if len(name) <= LONGEST_NAME else f"{name[:20]}..."
         raise InvalidRequest(
-            f"{shown!r} is no name for a {kind}: use 2 to {LONGEST_NAME} letters, digits, "
+            f"{shown!r} is no name for a {kind}: use {1 if kind in _RULES else 2} to {LONGEST_NAME} letters, digits, "
             "'_', '.' and '-', with a letter or digit first"
         )
     if _ID.fullmatch(name):
