@@ -130,6 +130,8 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PublishedPort, ...] = ()
     labels: dict[str, str] = {}
     created: float = 0.0
+    answered: bool = False
+    """It was up once, so somebody knows of it: what fails later must not lose its record."""
     kept_defaults: tuple[int, ...] = ()
     """IP versions (4, 6) for which the namespace came with a default route of its own. It
     stays; ours is for what our own addresses send."""

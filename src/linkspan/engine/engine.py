@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 from linkspan.drivers.records import Network, Sandbox
+from linkspan.engine import attaching, connecting, detaching
 from linkspan.engine.containers import Containers
 from linkspan.engine.core import Core, log
 from linkspan.engine.drift import Drift
@@ -27,7 +28,6 @@ from linkspan.engine.purging import purge
 from linkspan.engine.reconcile import Reconciler, Report
 from linkspan.engine.requests import AttachmentRequest, NetworkAttachment, NetworkRequest
 from linkspan.engine.runtime.runtime import Runtime
-from linkspan.engine.sandboxes import Sandboxes
 from linkspan.engine.settings import Settings
 from linkspan.engine.store import SqliteStore
 from linkspan.errors import Conflict
@@ -43,8 +43,7 @@ class Engine:
         self._core = core
         self._lock = lock
         self._networks = Networks(core)
-        self._sandboxes = Sandboxes(core)
-        self._reconciler = Reconciler(core, self._sandboxes)
+        self._reconciler = Reconciler(core)
         self._drift = Drift(core, self._reconciler)
         runtime = Runtime(Path(core.settings.state_dir), Path(core.settings.run_dir))
         self.containers = Containers(self, runtime, core.store, core.events)
@@ -149,9 +148,10 @@ class Engine:
     async def create_sandbox(
         self, request: AttachmentRequest, *, identity: str | None = None, dry_run: bool = False
     ) -> Sandbox | Plan:
-        """Give a namespace its networks and ports. See Sandboxes.create."""
-        work = self._sandboxes.create(request, identity=identity, dry_run=dry_run)
-        return await self._finish(work)
+        """Give a namespace its networks and ports. See attaching.create_sandbox."""
+        return await self._finish(
+            attaching.create_sandbox(self._core, request, identity=identity, dry_run=dry_run)
+        )
 
     def sandboxes(self) -> list[Sandbox]:
         """All sandboxes, in the order in which they were made."""
@@ -168,40 +168,48 @@ class Engine:
     async def remove_sandbox(
         self, ref: str, *, force: bool = False, dry_run: bool = False
     ) -> Plan | None:
-        """Take a sandbox away, with its container if it is one's. See Sandboxes.remove and
-        Containers.remove.
+        """Take a sandbox away, and its container. See detaching.remove_sandbox.
+
+        Raises Conflict for a container that runs, unless with `force`.
         """
         identity = self.sandbox(ref).id
         if self.containers.owns(identity) and not dry_run:
             await self.containers.remove(identity, force=force)
             return None
-        return await self._finish(self._sandboxes.remove(ref, force=force, dry_run=dry_run))
+        return await self._finish(
+            detaching.remove_sandbox(self._core, identity, force=force, dry_run=dry_run)
+        )
 
-    async def release_sandbox(self, ref: str, state: str = "exited") -> Sandbox:
-        """Take away what a sandbox holds and keep its record. See Sandboxes.release."""
-        return await self._finish(self._sandboxes.release(ref, state))
+    async def release_sandbox(self, ref: str) -> Sandbox:
+        """Take away what a sandbox holds and keep its record. See detaching.release_sandbox."""
+        return await self._finish(detaching.release_sandbox(self._core, ref))
 
     async def restore_sandbox(self, ref: str) -> Sandbox:
-        """Bring up a sandbox that has exited. See Sandboxes.restore."""
-        return await self._finish(self._sandboxes.restore(ref))
+        """Bring up a sandbox that has exited. See attaching.restore_sandbox."""
+        return await self._finish(attaching.restore_sandbox(self._core, ref))
 
     async def connect(
         self, sandbox_ref: str, attachment: NetworkAttachment | str, *, dry_run: bool = False
     ) -> Sandbox | Plan:
-        """Put a sandbox on one more network. See Sandboxes.connect."""
-        done = await self._finish(self._sandboxes.connect(sandbox_ref, attachment, dry_run=dry_run))
-        if isinstance(done, Sandbox):
-            await self.containers.network_changed(done.id)
-        return done
+        """Put a sandbox on one more network. See connecting.connect."""
+        done = await self._finish(
+            connecting.connect(self._core, sandbox_ref, attachment, dry_run=dry_run)
+        )
+        return await self._tell_container(done)
 
     async def disconnect(
         self, sandbox_ref: str, network_ref: str, *, force: bool = False, dry_run: bool = False
     ) -> Sandbox | Plan:
-        """Take a sandbox off a network. See Sandboxes.disconnect."""
+        """Take a sandbox off a network. See connecting.disconnect."""
         done = await self._finish(
-            self._sandboxes.disconnect(sandbox_ref, network_ref, force=force, dry_run=dry_run)
+            connecting.disconnect(
+                self._core, sandbox_ref, network_ref, force=force, dry_run=dry_run
+            )
         )
-        if isinstance(done, Sandbox):
+        return await self._tell_container(done)
+
+    async def _tell_container(self, done: Sandbox | Plan) -> Sandbox | Plan:
+        if isinstance(done, Sandbox) and self.containers.owns(done.id):
             await self.containers.network_changed(done.id)
         return done
 
@@ -214,6 +222,8 @@ class Engine:
     async def purge(self, *, dry_run: bool = False) -> Report | Plan:
         """Take everything of ours off the host, records too. Close the engine afterwards."""
         if not dry_run:
+            # What repairs a flushed firewall must not repair this.
+            await self._drift.close()
             await self.containers.purge()
         return await self._finish(purge(self._core, dry_run=dry_run))
 

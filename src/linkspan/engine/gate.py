@@ -50,22 +50,23 @@ class Gate:
     @contextlib.asynccontextmanager
     async def on(self, identity: str) -> AsyncIterator[None]:
         """Enter beside others, and one after another for one sandbox."""
-        async with self.shared():
-            lock, users = self._locks.get(identity) or (asyncio.Lock(), 0)
-            self._locks[identity] = lock, users + 1
-            try:
-                async with lock:
-                    yield
-            finally:
-                lock, users = self._locks[identity]
-                if users == 1:
-                    del self._locks[identity]
-                else:
-                    self._locks[identity] = lock, users - 1
+        async with self.shared(), self.turn(identity):
+            yield
 
-    def is_busy(self, identity: str) -> bool:
-        """Whether a request works on this sandbox."""
-        return identity in self._locks
+    @contextlib.asynccontextmanager
+    async def turn(self, identity: str) -> AsyncIterator[None]:
+        """One after another for one sandbox, for those who have entered already."""
+        lock, users = self._locks.get(identity) or (asyncio.Lock(), 0)
+        self._locks[identity] = lock, users + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[identity]
+            if users == 1:
+                del self._locks[identity]
+            else:
+                self._locks[identity] = lock, users - 1
 
     async def _wait(self, row: deque[asyncio.Future[None]]) -> None:
         future = asyncio.get_running_loop().create_future()

@@ -32,13 +32,14 @@ from linkspan.drivers.firewall import TABLES
 from linkspan.drivers.records import Sandbox
 from linkspan.drivers.registry import driver
 from linkspan.drivers.sandbox import ROUTE_PROTOCOL
+from linkspan.engine.aftermath import about
 from linkspan.engine.changes import is_firewall, removal, repair, subject
 from linkspan.engine.core import Core, log
+from linkspan.engine.detaching import release_held
 from linkspan.engine.entries import delete_sandbox, holds, write_sandbox
 from linkspan.engine.foreign import find_process_in
 from linkspan.engine.host import HOST_PLACE
 from linkspan.engine.plans import describe_operation
-from linkspan.engine.sandboxes import Sandboxes, about
 from linkspan.engine.uplinks import find_uplinks, forwarding, is_ours, plan_uplinks
 
 MOST_PASSES = 4
@@ -100,9 +101,8 @@ class _Notes:
 class Reconciler:
     """Reconciliations of one engine."""
 
-    def __init__(self, core: Core, sandboxes: Sandboxes) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._sandboxes = sandboxes
 
     async def reconcile(self, *, starting: bool = False) -> Report:
         """Put everything right. `starting`: requests of a daemon before us will not return."""
@@ -121,11 +121,11 @@ class Reconciler:
     async def check(self, sandbox: Sandbox) -> Report:
         """Put one sandbox right, or find that it is gone. The caller keeps others away."""
         notes = _Notes({sandbox.id: sandbox.name})
+        core = self._core
         if await self._is_gone(sandbox):
-            await self._sandboxes.release_held(sandbox, "gone")
+            await release_held(core, sandbox, "gone")
             notes.gone.append(sandbox.name)
             return notes.finish()
-        core = self._core
         sandbox = core.register.sandboxes[sandbox.id]
         for _ in range(MOST_PASSES):
             notes.failed.clear()
@@ -169,7 +169,9 @@ class Reconciler:
         """Sandboxes whose request never returned: as if it had never come."""
         core = self._core
         for sandbox in list(core.register.sandboxes.values()):
-            if sandbox.state == "allocated":
+            if sandbox.state == "allocated" and sandbox.answered:
+                await release_held(core, sandbox, "exited")
+            elif sandbox.state == "allocated":
                 if not sandbox.made and not sandbox.host_mode:
                     core.host.adopt(sandbox.namespace, sandbox.netns, sandbox.inode)
                 await self._apply([removal(core.describe(sandbox))], notes)
@@ -181,9 +183,10 @@ class Reconciler:
                 core.register.drop_sandbox(sandbox)
 
     async def _find_gone(self, notes: _Notes) -> None:
-        for sandbox in list(self._core.register.sandboxes.values()):
+        core = self._core
+        for sandbox in list(core.register.sandboxes.values()):
             if await self._is_gone(sandbox):
-                await self._sandboxes.release_held(sandbox, "gone")
+                await release_held(core, sandbox, "gone")
                 notes.gone.append(sandbox.name)
 
     async def _is_gone(self, sandbox: Sandbox) -> bool:
