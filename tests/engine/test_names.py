@@ -32,9 +32,15 @@ def test_a_good_name_is_given_back(name: str):
     ],
 )
 def test_a_bad_name_is_explained(name: str, said: str):
-    with pytest.raises(InvalidRequest, match=f"is no name for a network: .*{said}") as caught:
-        check_name("network", name)
+    with pytest.raises(InvalidRequest, match=f"is no name for a sandbox: .*{said}") as caught:
+        check_name("sandbox", name)
     assert len(caught.value.message) < 200
+
+
+def test_a_network_may_have_a_name_of_one_character():
+    assert check_name("network", "x") == "x"
+    with pytest.raises(InvalidRequest, match="1 to 128 letters"):
+        check_name("network", "")
 
 
 def test_made_up_names_keep_the_rule_and_are_never_taken():
