@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,14 @@ class Client:
 
     def __init__(self, path: Path, timeout: float = 60.0) -> None:
         self._path = str(path)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
-        self._socket.connect(self._path)
+        self._timeout = timeout
+        self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connected.settimeout(self._timeout)
+        connected.connect(self._path)
+        return connected
 
     def __enter__(self) -> Client:
         return self
@@ -33,6 +39,10 @@ class Client:
 
     def ask(self, request: bytes) -> bytes:
         """Send a prepared request, return the body of the answer; raises Failed."""
+        if select.select([self._socket], [], [], 0)[0]:
+            # The server has closed the idle connection; nothing else comes unasked.
+            self._socket.close()
+            self._socket = self._connect()
         self._socket.sendall(request)
         data = bytearray()
         while (end := data.find(b"\r\n\r\n")) < 0:

@@ -21,9 +21,9 @@ def run(lab: Lab, size: Size) -> Subject:
     rounds = size.choose(3000, 300)
     first = PORT - ports + 1
     alone, crowded = OurHost(lab, "alone"), OurHost(lab, "crowded")
-    small = alone.attach("c", [f"{PORT}:80"])
+    small = alone.attach("box", [f"{PORT}:80"])
     # Shifted, so that each port is an element of its own.
-    large = crowded.attach("c", [f"{first}-{PORT}:{first - 20000}-{PORT - 20000}"])
+    large = crowded.attach("box", [f"{first}-{PORT}:{first - 20000}-{PORT - 20000}"])
     lab.listener_tcp(small["netns"], "0.0.0.0", 80)
     lab.listener_tcp(large["netns"], "0.0.0.0", PORT - 20000)
     notes: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ def run(lab: Lab, size: Size) -> Subject:
         note = "Docker is not installed: no comparison (scripts/bench --docker installs it)."
         return Subject(rows=(), notes=(note,))
     ours = OurHost(lab)
-    attach, detach = prepare_attach("c"), prepare_detach("c")
+    attach, detach = prepare_attach("box"), prepare_detach("box")
     with docker.Docker(lab) as dockerd:
         dockerd.import_image()
         dockerd.add_network("one", "10.30.0.0/16")

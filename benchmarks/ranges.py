@@ -79,7 +79,7 @@ def run(lab: Lab, size: Size) -> Subject:
 
 def attacher(ours: OurHost, ports: tuple[str, ...]) -> Timed:
     """Attaches a sandbox with these ports, and detaches it off the clock."""
-    attach, detach = prepare_attach("c", ports), prepare_detach("c")
+    attach, detach = prepare_attach("box", ports), prepare_detach("box")
 
     def once(_: int) -> float:
         taken = timed(lambda: ours.client.ask(attach))

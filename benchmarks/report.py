@@ -27,7 +27,7 @@ def print_table(rows: tuple[Row, ...]) -> str:
         lines.append(f"      {_measured(row.ours)}")
         if row.peer:
             lines.append(f"      {_measured(row.peer)}")
-        goal = f"   at least {_at_least(row)}, aim {_aim(row)}: {row.verdict}" if row.goal else ""
+        goal = f"   {_goals(row)}: {row.verdict}" if row.goal else ""
         lines.append(f"      {'-> ' + _figure(row):46}{goal}".rstrip())
     return "\n".join(lines)
 
@@ -76,6 +76,11 @@ def _value(one: Measured) -> str:
 
 def _figure(row: Row) -> str:
     return f"{_round(row.figure)} {row.figure_unit}" if "x" in row.figure_unit else _value(row.ours)
+
+
+def _goals(row: Row) -> str:
+    named = (("at least", _at_least(row)), ("aim", _aim(row)))
+    return ", ".join(f"{name} {value}" for name, value in named if value)
 
 
 def _at_least(row: Row) -> str:

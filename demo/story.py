@@ -15,7 +15,7 @@ def tell(teller: Teller) -> None:
     """All of it, in order."""
     set_the_scene(teller)
     start_daemon(teller)
-    cast = Cast(teller)
+    cast = Cast(teller, needs_run=world.is_real_root())
     show_modes(teller, cast)
     make_networks(teller, cast)
     publish(teller, cast)
@@ -52,7 +52,8 @@ def start_daemon(teller: Teller) -> None:
 def launch(teller: Teller) -> None:
     """Start the daemon and wait until it answers."""
     teller.run(
-        f"linkspan daemon --state-dir {world.STATE} 2>>/run/daemon.log &\necho $! >/run/daemon.pid"
+        f"linkspan daemon --state-dir {world.STATE} >>/run/daemon.log 2>&1 &\n"
+        + "echo $! >/run/daemon.pid"
     )
     teller.wait(lambda: run_quietly("linkspan network ls").status == 0, "the daemon answers", 20)
 
@@ -136,7 +137,7 @@ def publish(teller: Teller, cast: Cast) -> None:
         )
     teller.say("The shop sees who asked: client addresses are kept.")
     teller.run(
-        f"{cast.log_of('shop')} | grep 192.0.2.20 | tail -1",
+        f"{cast.log_of('shop')} 2>&1 | grep 192.0.2.20 | tail -1",
         "it saw the address of the outside",
         shows=r"192\.0\.2\.20",
     )
@@ -261,13 +262,18 @@ def disturb(teller: Teller, cast: Cast) -> None:
     taken = teller.wait(
         lambda: answers(OUTSIDE, f"http://{HOST}:8080/"), "the firewall is there again"
     )
-    teller.claim(f"right again within {max(taken, 0.1):.1f} s, unasked", taken < 1.5, "too late")
+    teller.claim(f"ours works within {max(taken, 0.1):.1f} s, unasked", taken < 1, "too late")
+    teller.say(
+        """Where the kernel can, it keeps others' hands off our tables; where it cannot, they
+        are loaded again at once. Either way they stand, and stay closed to strangers."""
+    )
+    teller.run("nft list tables", "the tables stand", shows=r"inet linkspan")
     teller.run(
         f"{OUTSIDE} curl -sS -m 1 http://{address_of('shop')}/",
-        "and still closed to strangers",
+        "still no answer for strangers",
         refused=True,
     )
-    teller.say("Somebody deletes the shop's link.")
+    teller.say("Then somebody deletes the shop's link.")
     port = run_quietly(f"{cast.inside('shop')} cat /sys/class/net/eth0/iflink")
     links = run_quietly("ip -oneline link show").text.splitlines()
     index = port.text.strip()
@@ -279,8 +285,11 @@ def disturb(teller: Teller, cast: Cast) -> None:
         lambda: answers(OUTSIDE, f"http://{HOST}:8080/"), "the shop's link is there again"
     )
     teller.claim(f"repaired within {max(taken, 0.1):.1f} s", taken < 3, "too late")
-    teller.say("The daemon's log tells what happened.")
-    teller.run("grep -i -E 'repair' /run/daemon.log | tail -4", "it says so", shows="(?i)repair")
+    told = "linkspan events --since 0 --no-follow | grep repaired | tail -1"
+    teller.wait(lambda: "repaired" in run_quietly(told).text, "the repair is an event")
+    teller.say("A repair is an event; the daemon's log has every object.")
+    teller.run(told, "it is told", shows="repaired")
+    teller.run("grep WARNING /run/daemon.log | tail -3", "in detail", shows="create")
 
 
 def leave(teller: Teller, cast: Cast) -> None:
@@ -304,4 +313,4 @@ def leave(teller: Teller, cast: Cast) -> None:
 
 def answers(place: str, url: str) -> bool:
     """Whether a server answers, seen from a place."""
-    return run_quietly(f"{place} curl -sf -o /dev/null -m 1 {url}").status == 0
+    return run_quietly(f"{place} curl -sf -o /dev/null -m 0.3 {url}").status == 0

@@ -5,15 +5,22 @@ Commands are run by bash exactly as they are shown. Output is theirs, standard e
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
+import select
+import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 WIDTH = 88
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Output(NamedTuple):
@@ -107,8 +114,8 @@ class Teller:
                 print(f"  {self._paint(prompt, '2')}{self._paint(part, '1')}")
         sys.stdout.flush()
         time.sleep(self._pace.before_output)
-        output = run_quietly(command)
-        lines = output.text.rstrip("\n").splitlines()
+        output = (run_on_terminal if self._colour else run_quietly)(command)
+        lines = [line.rstrip() for line in output.text.rstrip("\n").splitlines()]
         for line in lines[: limit or None]:
             print(f"  {_wrap(line)}")
         if limit and len(lines) > limit:
@@ -142,6 +149,37 @@ class Teller:
         return f"\033[{code}m{text}\033[0m" if self._colour else text
 
 
+def run_on_terminal(command: str, seconds: float = 60.0) -> Output:
+    """Run a command with its output on a terminal of our width, so that it shows its best."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, WIDTH - 2, 0, 0))
+    process = subprocess.Popen(
+        ["bash", "-c", command], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    written = b""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not select.select([ours], [], [], 0.02)[0]:
+            if process.poll() is not None:
+                break  # a program in the background may hold the terminal for long
+            continue
+        try:
+            chunk = os.read(ours, 1 << 16)
+        except OSError:  # EIO: everybody has closed it
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(ours)
+    text = written.decode(errors="replace").replace("\r\n", "\n")
+    try:
+        return Output(process.wait(max(0.1, deadline - time.monotonic())), text)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return Output(124, f"{text}\n(no end within {seconds:g} s)")
+
+
 def run_quietly(command: str, seconds: float = 60.0) -> Output:
     """Run a command as the story would, without a word."""
     try:
@@ -163,11 +201,12 @@ def run_quietly(command: str, seconds: float = 60.0) -> Output:
 
 def _compare(output: Output, shows: str, lacks: str, refused: bool) -> str:
     """Why the output is not what was expected; "" when it is."""
+    text = _COLOURS.sub("", output.text)
     if refused != bool(output.status):
         return f"exit status {output.status}"
-    if shows and not re.search(shows, output.text, re.M):
+    if shows and not re.search(shows, text, re.M):
         return f"its output lacks {shows!r}"
-    if lacks and re.search(lacks, output.text, re.M):
+    if lacks and re.search(lacks, text, re.M):
         return f"its output has {lacks!r}"
     return ""
 
@@ -176,6 +215,9 @@ def _fold(line: str) -> list[str]:
     """A command in lines that fit, folded as a shell would still understand."""
     if len(line) <= WIDTH - 4 or "'" in line:
         return [line]
+    options, dashes, program = line.partition(" -- ")
+    if dashes and max(len(options), len(program)) < WIDTH - 10:
+        return [options + " \\", f"-- {program}"]
     parts = textwrap.wrap(line, WIDTH - 8, break_long_words=False, break_on_hyphens=False)
     return [part + " \\" for part in parts[:-1]] + parts[-1:]
 
