@@ -12,7 +12,7 @@ from linkspan.dataplane import DataPlane
 from linkspan.drivers.records import Sandbox
 from linkspan.drivers.sandbox import describe_sandbox
 from linkspan.engine.addresses import Addresses
-from linkspan.engine.entries import Write
+from linkspan.engine.entries import UPLINKS, Write
 from linkspan.engine.events import EventLog, Happening
 from linkspan.engine.gate import Gate
 from linkspan.engine.host import Host
@@ -40,6 +40,8 @@ class Core:
         self.ports = Ports(host, settings.port_range)
         self.writer = Writer(host.apply_many)
         self.gate = Gate()
+        self.uplinks: set[str] = set()
+        """Interfaces of the host that forward only because of us."""
         self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="namespace-maker")
         self.own_inode = host.identify("/proc/self/ns/net")
         self._later: set[asyncio.Task[None]] = set()
@@ -56,6 +58,16 @@ class Core:
         """Make a namespace beside the writer; gives its inode."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._makers, self.host.prepare_namespace, name)
+
+    async def remember_uplinks(self, names: set[str]) -> None:
+        """Store which interfaces of the host forward only because of us."""
+        if names != self.uplinks:
+            write = Write(
+                {UPLINKS + name: b"" for name in names - self.uplinks},
+                tuple(UPLINKS + name for name in self.uplinks - names),
+            )
+            await self.save(write)
+            self.uplinks = names
 
     async def save(self, write: Write, *happenings: Happening) -> None:
         """One transaction of the store, with what happened by it."""

@@ -24,16 +24,15 @@ from linkspan.engine.loading import load_records
 from linkspan.engine.lock import Lock
 from linkspan.engine.networks import Networks
 from linkspan.engine.plans import Plan
-from linkspan.engine.purging import purge
+from linkspan.engine.purging import purge, remove_files
 from linkspan.engine.reconcile import Reconciler, Report
 from linkspan.engine.requests import AttachmentRequest, NetworkAttachment, NetworkRequest
 from linkspan.engine.runtime.runtime import Runtime
-from linkspan.engine.settings import Settings
+from linkspan.engine.settings import STORE_FILE, Settings
 from linkspan.engine.store import SqliteStore
 from linkspan.errors import Conflict
 
 T = TypeVar("T")
-STORE_FILE = "state.db"
 
 
 class Engine:
@@ -48,7 +47,7 @@ class Engine:
         runtime = Runtime(Path(core.settings.state_dir), Path(core.settings.run_dir))
         self.containers = Containers(self, runtime, core.store, core.events)
         self._running: set[asyncio.Task[Any]] = set()
-        self._closing = False
+        self._closing = self._purged = False
 
     @classmethod
     async def open(cls, settings: Settings, host: Host | None = None) -> Engine:
@@ -89,6 +88,8 @@ class Engine:
             await asyncio.wait(self._running)
         await self._core.close()
         await self._core.store.close()
+        if self._purged:
+            remove_files(self.settings)
         self._lock.close()
 
     @property

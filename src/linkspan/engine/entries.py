@@ -19,7 +19,7 @@ _encode = msgspec.json.Encoder().encode
 _network = msgspec.json.Decoder(Network)
 _sandbox = msgspec.json.Decoder(Sandbox)
 
-NETWORKS, SANDBOXES, MACS = "networks/", "sandboxes/", "macs/"
+NETWORKS, SANDBOXES, MACS, UPLINKS = "networks/", "sandboxes/", "macs/", "uplinks/"
 
 
 class Write(msgspec.Struct, frozen=True):

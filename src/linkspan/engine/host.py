@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from linkspan.dataplane import HOST, Address, Change, DataPlane, Object
+from linkspan.dataplane import HOST, Address, Change, DataPlane, Object, Sysctl
 from linkspan.drivers.firewall import NAME, TABLES
 from linkspan.drivers.records import PublishedPort
 from linkspan.engine.publishing import HostSocket
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from linkspan.kernel.netfilter.monitor import RulesetMonitor
     from linkspan.kernel.sockets import BoundSocket, Process
 
-PARTS = ("links", "addresses", "routes", "rules", "sysctls")
-"""What is observed: everything that is described, but the firewall, which is read apart."""
+PARTS = ("links", "addresses", "routes", "rules")
+"""What is observed of a namespace; of the host's also "sysctls". The firewall is read apart."""
 
 
 class Host(Protocol):
@@ -58,7 +58,9 @@ class Host(Protocol):
         ...
 
     def observe(self, places: Mapping[str, str | None]) -> DataPlane:
-        """Links, addresses, routes, rules and settings of namespaces, by name and path."""
+        """Links, addresses, routes and rules of namespaces, by name and path; of the host's
+        own (path None) also its settings.
+        """
         ...
 
     def observe_firewall(self) -> DataPlane:
@@ -135,7 +137,9 @@ class KernelHost:
         """See Host."""
         from linkspan.kernel.observe import observe
 
-        return observe(places, PARTS)
+        found = observe(places, PARTS)
+        own = {name: path for name, path in places.items() if path is None}
+        return found | DataPlane(observe(own, ("sysctls",)).of(Sysctl)) if own else found
 
     def observe_firewall(self) -> DataPlane:
         """See Host."""

@@ -7,6 +7,7 @@ from linkspan.engine.entries import (
     MACS,
     NETWORKS,
     SANDBOXES,
+    UPLINKS,
     holds,
     read_network,
     read_sandbox,
@@ -28,6 +29,7 @@ async def load_records(core: Core) -> None:
     for entry in await core.store.list(MACS):
         _, identity, address = entry.key.split("/", 2)
         core.addresses.restore_mac(identity, address, entry.value.decode())
+    core.uplinks = {e.key.removeprefix(UPLINKS) for e in await core.store.list(UPLINKS)}
     for entry in await core.store.list(SANDBOXES):
         sandbox = read_sandbox(entry.value)
         core.register.put_sandbox(sandbox)

@@ -13,6 +13,7 @@ from linkspan.errors import Conflict, StorageFailed
 _NAME = "\0linkspan"
 """An abstract unix socket: such names belong to a network namespace, and vanish with their
 holder, however it ends (unix(7))."""
+LOCK_FILE = "lock"
 
 
 class Lock:
@@ -57,7 +58,7 @@ def _holder() -> str:
 
 
 def _take_folder(directory: str) -> int:
-    path = os.path.join(directory, "lock")
+    path = os.path.join(directory, LOCK_FILE)
     try:
         os.makedirs(directory, mode=0o711, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 
 from linkspan.dataplane import Change, DataPlane, Element, Namespace, Operation, Remove, Table
 from linkspan.drivers.registry import driver
@@ -10,11 +12,13 @@ from linkspan.engine.changes import removal, subject
 from linkspan.engine.core import Core
 from linkspan.engine.entries import holds
 from linkspan.engine.host import HOST_PLACE
+from linkspan.engine.lock import LOCK_FILE
 from linkspan.engine.plans import Plan, describe_operation
 from linkspan.engine.reconcile import Report, find_stale, guarded_uplinks
+from linkspan.engine.settings import STORE_FILE, Settings
 from linkspan.engine.uplinks import forwarding, release_uplinks
 
-PREFIXES = ("sandboxes/", "networks/", "names/", "leases/", "cursors/", "macs/")
+PREFIXES = ("sandboxes/", "networks/", "names/", "leases/", "cursors/", "macs/", "uplinks/")
 
 
 async def purge(core: Core, *, dry_run: bool = False) -> Report | Plan:
@@ -39,6 +43,7 @@ async def purge(core: Core, *, dry_run: bool = False) -> Report | Plan:
             core.addresses.close(network)
         keys = [entry.key for prefix in PREFIXES for entry in await core.store.list(prefix)]
         await core.store.transaction(deletes=keys)
+        core.uplinks = set()
         await core.events.append("daemon", "purged")
         done = [
             describe_operation(operation, names)
@@ -54,12 +59,13 @@ async def _plan(core: Core) -> Change:
     register = core.register
     places = dict(HOST_PLACE)
     for sandbox in register.sandboxes.values():
-        if holds(sandbox) and not sandbox.host_mode:
+        # What is in namespaces of ours goes with them.
+        if holds(sandbox) and not sandbox.made and not sandbox.host_mode:
             places[sandbox.namespace] = sandbox.netns
     observed = await core.observe(places)
     firewall = await asyncio.to_thread(core.host.observe_firewall)
     held = await asyncio.to_thread(core.host.held_namespaces)
-    guarded = guarded_uplinks(firewall)
+    guarded = guarded_uplinks(firewall) | core.uplinks
     settings = core.host.read_settings(["ipv4/ip_forward", *map(forwarding, guarded)])
     uplinks = release_uplinks(
         guarded, host_is_router=settings.get("ipv4/ip_forward") == "1", settings=settings
@@ -84,3 +90,19 @@ async def _plan(core: Core) -> Change:
 
 def _falls_with_tables(item: object) -> bool:
     return isinstance(item, Element) and item.set != "uplinks"
+
+
+def remove_files(settings: Settings) -> None:
+    """The store, and what is empty of our two folders. Nothing may have the store open."""
+    for name in ("", "-wal", "-shm", ".lock"):
+        _unlink(os.path.join(settings.state_dir, STORE_FILE + name))
+    for root in (settings.state_dir, settings.run_dir):
+        _unlink(os.path.join(root, LOCK_FILE))
+        for folder, _, _ in os.walk(root, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -142,7 +142,7 @@ class Reconciler:
             notes = _Notes(self._core.register.names())
             firewall = await asyncio.to_thread(self._core.host.observe_firewall)
             observed = await self._core.observe(HOST_PLACE)
-            uplinks, _ = self._uplinks(observed, firewall)
+            uplinks, _ = await self._uplinks(observed, firewall)
             described = DataPlane().union(*self._pieces())
             await self._apply([_firewall_change(firewall, described, uplinks)], notes)
             return notes.finish()
@@ -154,7 +154,7 @@ class Reconciler:
             notes = _Notes({})
             observed = await core.observe(HOST_PLACE)
             firewall = await asyncio.to_thread(core.host.observe_uplinks)
-            _, change = self._uplinks(observed, firewall)
+            _, change = await self._uplinks(observed, firewall)
             await self._apply([change], notes)
             bridges = [
                 repair(observed, DataPlane(driver(n.driver).describe_network(n).of(Sysctl)))
@@ -231,7 +231,7 @@ class Reconciler:
         observed = await core.observe(places)
         firewall = await asyncio.to_thread(core.host.observe_firewall)
         held = await asyncio.to_thread(core.host.held_namespaces)
-        uplinks, uplink_change = self._uplinks(observed, firewall)
+        uplinks, uplink_change = await self._uplinks(observed, firewall)
         described = DataPlane().union(*pieces)
         stale = find_stale(observed, described, held, set(places))
         firewall_change = _firewall_change(firewall, described, uplinks)
@@ -256,18 +256,21 @@ class Reconciler:
         networks = [driver(n.driver).describe_network(n) for n in register.networks.values()]
         return networks + [self._core.describe(s) for s in register.sandboxes.values()]
 
-    def _uplinks(self, observed: DataPlane, firewall: DataPlane) -> tuple[DataPlane, Change]:
-        names = find_uplinks(observed)
-        settings = self._core.host.read_settings(
-            ["ipv4/ip_forward", *(forwarding(name) for name in names)]
-        )
-        guarded = guarded_uplinks(firewall)
-        return plan_uplinks(
+    async def _uplinks(self, observed: DataPlane, firewall: DataPlane) -> tuple[DataPlane, Change]:
+        """What the uplinks need; the store remembers which forward for us before they do."""
+        core = self._core
+        names, guarded = find_uplinks(observed), guarded_uplinks(firewall)
+        paths = [forwarding(name) for name in {*names, *guarded, *core.uplinks}]
+        settings = core.host.read_settings(["ipv4/ip_forward", *paths])
+        wanted, change = plan_uplinks(
             names,
             host_is_router=settings.get("ipv4/ip_forward") == "1",
             settings=settings,
             guarded=guarded,
+            remembered=core.uplinks,
         )
+        await core.remember_uplinks(guarded_uplinks(wanted))
+        return wanted, change
 
     async def _apply(self, changes: Sequence[Change], notes: _Notes) -> bool:
         """Carry out changes that do not know of each other; whether there were any."""

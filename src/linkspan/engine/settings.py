@@ -10,6 +10,8 @@ import msgspec
 from linkspan.errors import InvalidRequest
 
 DEFAULT_FILE = "/etc/linkspan/linkspan.toml"
+STORE_FILE = "state.db"
+"""The store's name in the state folder."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

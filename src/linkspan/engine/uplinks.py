@@ -2,8 +2,8 @@
 
 An interface counts when it has an IPv4 address or a route, because packets for published
 ports can arrive there and packets of containers leave. Forwarding is switched on where it
-is off, and such interfaces are listed in the firewall's set `uplinks`, which is also how a
-later start knows that they forward only because of us.
+is off, and such interfaces are listed in the firewall's set `uplinks` and in the
+store, so that a later start knows that they forward only because of us.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from linkspan.dataplane import (
     Element,
     Link,
     Loopback,
-    Object,
     Operation,
     Remove,
     Replace,
@@ -88,34 +87,40 @@ def forwarding(interface: str) -> str:
 
 
 def plan_uplinks(
-    uplinks: list[str], *, host_is_router: bool, settings: dict[str, str], guarded: set[str]
+    uplinks: list[str],
+    *,
+    host_is_router: bool,
+    settings: dict[str, str],
+    guarded: set[str],
+    remembered: set[str],
 ) -> tuple[DataPlane, Change]:
     """What our uplinks need now, and the change that gets there.
 
     `settings` are the forwarding settings as read, by path; `guarded` the elements of the
-    set `uplinks`. An interface that forwards and is not guarded does so by somebody else's
+    set `uplinks`, `remembered` the interfaces that the store says forward for us (somebody
+    may have flushed the set). Any other interface that forwards does so by somebody else's
     will, and is left alone. When the host became a router, guards are taken away and no
-    forwarding is switched off; when an interface is no uplink any more, it stops
-    forwarding if it did so for us.
+    forwarding is switched off; when an interface is no uplink any more, it stops forwarding
+    if it did so for us.
     """
-    ours = [name for name in uplinks if name in guarded or settings.get(forwarding(name)) == "0"]
+    known = guarded | remembered
+    ours = [name for name in uplinks if name in known or settings.get(forwarding(name)) == "0"]
     wanted = describe_uplinks(ours, host_is_router=host_is_router)
-    operations: list[Operation] = []
-    for item in wanted:
-        if isinstance(item, Sysctl):
-            if settings.get(item.path) not in (None, item.value):
-                operations.append(Replace(_as_read(item, settings), item))
-        elif isinstance(item, Element) and item.first[0] not in guarded:
-            # The guard comes first: nothing is forwarded unguarded for a moment.
-            operations.insert(0, Add(item))
-    kept = {item.first[0] for item in wanted.of(Element)}
-    for name in sorted(guarded - {str(part) for part in kept}):
+    kept = {str(item.first[0]) for item in wanted.of(Element)}
+    # The guard comes first: nothing is forwarded unguarded for a moment.
+    operations: list[Operation] = [
+        Add(item) for item in wanted.of(Element) if item.first[0] not in guarded
+    ]
+    for item in wanted.of(Sysctl):
+        if settings.get(item.path) not in (None, item.value):
+            operations.append(Replace(Sysctl(path=item.path, value=settings[item.path]), item))
+    for name in sorted(known - kept):
         operations += _release(name, host_is_router, settings)
     return wanted, tuple(operations)
 
 
 def release_uplinks(guarded: set[str], *, host_is_router: bool, settings: dict[str, str]) -> Change:
-    """The change that gives every interface back as it was before us."""
+    """The change that gives every interface that forwards for us back as it was before."""
     operations: list[Operation] = []
     for name in sorted(guarded):
         operations += _release(name, host_is_router, settings)
@@ -127,7 +132,3 @@ def _release(name: str, host_is_router: bool, settings: dict[str, str]) -> Itera
     if not host_is_router and settings.get(path) == "1":
         yield Replace(Sysctl(path=path, value="1"), Sysctl(path=path, value="0"))
     yield Remove(Element(family="inet", table=NAME, set="uplinks", first=(name,)))
-
-
-def _as_read(item: Sysctl, settings: dict[str, str]) -> Object:
-    return Sysctl(path=item.path, value=settings[item.path])
