@@ -48,6 +48,8 @@ def test_in_host_mode_it_is_the_hosts(tmp_path: Path, monkeypatch: pytest.Monkey
     own = socket.gethostname()
     hosts.write_text(f"127.0.0.1 localhost\n192.0.2.7 {own} printer # {own}2\n")
     assert choose_hostname(sandbox(host_mode=True)) == own
+    assert choose_hostname(sandbox(host_mode=True, hostname="0123456789ab")) == own
+    assert choose_hostname(sandbox(hostname="0123456789ab")) == "0123456789ab"
     assert compose_hosts(sandbox(host_mode=True)) == hosts.read_text()
     text = compose_hosts(sandbox(host_mode=True, hostname=f"{own}2"))
     assert text == hosts.read_text() + f"127.0.1.1\t{own}2\n"

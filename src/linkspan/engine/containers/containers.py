@@ -13,6 +13,7 @@ import msgspec
 
 from linkspan.drivers.records import Sandbox
 from linkspan.engine.containers.access import Access
+from linkspan.engine.containers.files import short_id
 from linkspan.engine.containers.lifecycle import KILLED, Lifecycle, Networking
 from linkspan.engine.containers.records import ContainerRecord, Records, draft_record
 from linkspan.engine.containers.recovery import recover
@@ -50,14 +51,14 @@ class Containers(Access):
         Whatever fails, nothing is left of the attempt. Raises what the engine's create_sandbox
         and the runtime's create raise.
         """
+        record = draft_record(secrets.token_hex(32), request)
         wanted = SandboxRequest(
             name=request.name,
             networks=request.networks,
             ports=request.ports,
             labels=request.labels,
-            hostname=request.hostname,
+            hostname=request.hostname or short_id(record.id),
         )
-        record = draft_record(secrets.token_hex(32), request)
         if dry_run:
             return await self._engine.create_sandbox(wanted, dry_run=True)
         async with self._lives.lock(record.id):

@@ -22,13 +22,18 @@ ff02::2\tip6-allrouters
 """
 
 
+def short_id(id: str) -> str:
+    """The first 12 digits of an id: the host name of a container that was given none."""
+    return id[:12]
+
+
 def choose_hostname(sandbox: Sandbox) -> str:
     """The host name of a container: the one asked for, else the host's own in host mode, else
-    the first 12 digits of its id.
+    its short id.
     """
-    if sandbox.hostname:
-        return sandbox.hostname
-    return socket.gethostname() if sandbox.host_mode else sandbox.id[:12]
+    if sandbox.host_mode and sandbox.hostname in ("", short_id(sandbox.id)):
+        return socket.gethostname()
+    return sandbox.hostname or short_id(sandbox.id)
 
 
 def compose_hosts(sandbox: Sandbox) -> str:
