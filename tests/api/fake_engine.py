@@ -171,10 +171,9 @@ class FakeEngine:
         self, ref: str, *, force: bool = False, dry_run: bool = False
     ) -> Plan | None:
         sandbox = self.sandbox(ref)
-        if sandbox.labels.get("state") == "running" and not force:
-            raise Conflict(f"container {sandbox.name} runs; stop it, or remove it with force")
         if dry_run:
             return Plan(())
+        self.containers.remove(sandbox, force=force)
         del self.by_name["sandbox"][sandbox.name]
         return None
 
@@ -257,12 +256,11 @@ class FakeContainers:
         await self.ended.wait()
         return 7
 
-    async def remove(self, ref: str, *, force: bool = False) -> None:
-        sandbox = self._change(ref)
-        if self.by_id[sandbox.id].is_live and not force:
+    def remove(self, sandbox: Sandbox, *, force: bool) -> None:
+        record = self.by_id.get(sandbox.id)
+        if record is not None and record.is_live and not force:
             raise Conflict(f"container {sandbox.name} runs; stop it first")
-        del self.by_id[sandbox.id]
-        await self.engine.remove_sandbox(ref, force=True)
+        self.by_id.pop(sandbox.id, None)
 
     async def resize(self, ref: str, rows: int, columns: int) -> None:
         self.asked.append(("resize", ref, rows, columns))

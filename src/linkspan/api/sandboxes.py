@@ -27,12 +27,9 @@ async def inspect_sandbox(call: Call) -> Answer:
 
 async def remove_sandbox(call: Call) -> Answer:
     """Take a sandbox's networks away; its container too, which must not run without force."""
-    engine, force = call.engine, call.query["force"]
-    sandbox = engine.sandbox(call.path["name"])
-    if engine.containers.owns(sandbox.id) and not call.dry_run:
-        await engine.containers.remove(sandbox.id, force=force)
-        return Answer(204)
-    done = await engine.remove_sandbox(sandbox.id, force=force, dry_run=call.dry_run)
+    done = await call.engine.remove_sandbox(
+        call.path["name"], force=call.query["force"], dry_run=call.dry_run
+    )
     return answer_or_plan(done, lambda _: Answer(204))
 
 

@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from linkspan.cli.client import SocketForbidden
-from linkspan.cli.state import acts, changes, connect, format_option, reads
+from linkspan.cli.state import (
+    DEFAULT_SOCKET,
+    acts,
+    changes,
+    connect,
+    current_state,
+    format_option,
+    reads,
+)
 from linkspan.cli.tables import clean, is_plan, print_fields, print_json, print_plan
 from linkspan.errors import DaemonUnreachable, LinkspanError
 
@@ -64,6 +72,13 @@ def purge(
         # A plan without a daemon would have to start one's work before it could undo it.
         if dry_run or isinstance(error, SocketForbidden):
             raise
+        # Another socket means other folders: never purge those of the host's own daemon for it.
+        if current_state().socket_path != DEFAULT_SOCKET and not (
+            config or (state_dir and run_dir)
+        ):
+            raise DaemonUnreachable(
+                f"{error.message}; to purge without one, name --state-dir and --run-dir"
+            ) from None
         report = purge_without_daemon(state_dir, run_dir, config)
     show_report(report, output, "there was nothing of linkspan's")
 
