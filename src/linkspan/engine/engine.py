@@ -13,6 +13,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
+import msgspec
+
 from linkspan.drivers.records import Network, Sandbox
 from linkspan.engine import attaching, connecting, detaching
 from linkspan.engine.containers import Containers
@@ -222,11 +224,15 @@ class Engine:
 
     async def purge(self, *, dry_run: bool = False) -> Report | Plan:
         """Take everything of ours off the host, records too. Close the engine afterwards."""
+        failed: tuple[str, ...] = ()
         if not dry_run:
             # What repairs a flushed firewall must not repair this.
             await self._drift.close()
-            await self.containers.purge()
-        return await self._finish(purge(self._core, dry_run=dry_run))
+            failed = await self.containers.purge()
+        done = await self._finish(purge(self._core, dry_run=dry_run))
+        if isinstance(done, Report) and failed:
+            return msgspec.structs.replace(done, failed=(*failed, *done.failed))
+        return done
 
     async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry an operation to its end, also when the caller is cancelled meanwhile."""

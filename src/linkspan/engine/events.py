@@ -77,12 +77,9 @@ class EventLog:
         """
         newest = await store.list(PREFIX, reverse=True, limit=1)
         log = cls(store, int(newest[0].key.removeprefix(PREFIX)) if newest else 0, kept=kept)
-        surplus = []
-        for entry in await store.list(PREFIX):
-            if entry.key > event_key(max(0, log.last - kept)):
-                break
-            surplus.append(entry.key)
-        await store.transaction(deletes=surplus)
+        bound = event_key(max(0, log.last - kept))
+        while surplus := [e.key for e in await store.list(PREFIX, limit=_PAGE) if e.key <= bound]:
+            await store.transaction(deletes=surplus)
         return log
 
     async def commit(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from engine.containers.stage import World, play, request
-from linkspan.engine.containers import restarts
+from linkspan.engine.containers import lifecycle, restarts
 from linkspan.engine.containers.containers import parse_signal
 from linkspan.errors import (
     Conflict,
@@ -254,6 +254,38 @@ def test_a_restart_that_fails_is_tried_again():
     play(scene)
 
 
+def test_what_could_not_be_given_back_is_when_the_disk_has_room_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(lifecycle, "TIDY_DELAY", 0.001)
+
+    async def scene(world: World) -> None:
+        id = await world.run()
+        waiting = asyncio.create_task(world.containers.wait(id))
+        await asyncio.sleep(0.01)
+        real, refused = world.store.transaction, []
+
+        async def transaction(*arguments: Any, **named: Any) -> int:
+            if len(refused) < 3:
+                refused.append(arguments)
+                raise StorageFailed("the disk is full")
+            return await real(*arguments, **named)
+
+        monkeypatch.setattr(world.store, "transaction", transaction)
+        world.engine.failing["release"] = StorageFailed("the disk is full")
+        await world.runtime.end(id, 6)
+        assert await waiting == 6
+        await world.until(lambda: world.engine.log.count("release") == 2)
+        assert world.status(id) == ("exited", 6)
+        assert world.engine.sandbox(id).state == "exited"
+        assert len(refused) == 3
+        await world.containers.close()
+        await world.reborn()
+        assert world.status(id) == ("exited", 6)
+
+    play(scene)
+
+
 def test_kill_with_a_signal():
     async def scene(world: World) -> None:
         id = await world.run(restart="always")
@@ -302,7 +334,9 @@ def test_purge_takes_all():
     async def scene(world: World) -> None:
         await world.run("one"), await world.run("two", restart="always")
         await world.containers.create(request("three"))
-        await world.containers.purge()
+        world.runtime.failing["delete"] = RuntimeFailed("one is stuck")
+        assert await world.containers.purge() == ("one is stuck",)
+        await world.reborn()
         assert (world.engine.by_id, world.runtime.states) == ({}, {})
 
     play(scene)

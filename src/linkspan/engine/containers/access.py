@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linkspan.engine.containers.files import compose_hosts
-from linkspan.engine.containers.lifecycle import Networking
+from linkspan.engine.containers.networking import Networking
 from linkspan.engine.containers.records import ContainerRecord, Records
 from linkspan.engine.runtime.runtime import Runtime
 from linkspan.errors import Conflict, NotFound
@@ -58,6 +58,9 @@ class Access:
         interactive: bool = False,
     ) -> ExecSession:
         """Prepare one more process in a running container; see Runtime.exec."""
+        for known in list(self._sessions.values()):
+            if not known.attach_directory.exists():  # it went with its container
+                await self.end_session(known)
         session = await self._runtime.exec(
             self._find(ref).id,
             command,

@@ -14,7 +14,8 @@ import msgspec
 from linkspan.drivers.records import Sandbox
 from linkspan.engine.containers.access import Access
 from linkspan.engine.containers.files import short_id
-from linkspan.engine.containers.lifecycle import KILLED, Lifecycle, Networking
+from linkspan.engine.containers.lifecycle import KILLED, Lifecycle
+from linkspan.engine.containers.networking import Networking
 from linkspan.engine.containers.records import ContainerRecord, Records, draft_record
 from linkspan.engine.containers.recovery import recover
 from linkspan.engine.events import EventLog
@@ -182,16 +183,15 @@ class Containers(Access):
         """Stop watching. The containers go on without us."""
         await self._lives.close()
 
-    async def purge(self) -> None:
-        """Take away every container, also those that run."""
+    async def purge(self) -> tuple[str, ...]:
+        """Take away every container, also those that run; goes on past errors and gives them."""
         failures = []
         for id in list(self._records.by_id):
             try:
                 await self.remove(id, force=True)
             except LinkspanError as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+                failures.append(error.message)
+        return tuple(failures)
 
     # Parts of the above
 

@@ -12,16 +12,14 @@ import contextlib
 import logging
 import signal
 import time
-from typing import Literal, Protocol, overload
 
 import msgspec
 
 from linkspan.drivers.records import Sandbox
 from linkspan.engine.containers.files import choose_hostname, compose_hosts, read_resolv_conf
+from linkspan.engine.containers.networking import Networking
 from linkspan.engine.containers.records import ContainerRecord, Records, compose_spec
 from linkspan.engine.containers.restarts import next_delay, parse_restart, wants_restart
-from linkspan.engine.plans import Plan
-from linkspan.engine.requests import SandboxRequest
 from linkspan.engine.runtime.runtime import Runtime
 from linkspan.engine.runtime.spec import UNKNOWN_EXIT
 from linkspan.errors import LinkspanError, NotFound
@@ -30,44 +28,8 @@ from linkspan.kernel.failpoints import reach
 log = logging.getLogger(__name__)
 
 KILLED = 128 + signal.SIGKILL
-
-
-class Networking(Protocol):
-    """What containers ask of the engine."""
-
-    def sandbox(self, ref: str) -> Sandbox:
-        """The sandbox of this name or id; NotFound when there is none."""
-        ...
-
-    @overload
-    async def create_sandbox(
-        self,
-        request: SandboxRequest,
-        *,
-        identity: str | None = None,
-        dry_run: Literal[False] = False,
-    ) -> Sandbox: ...
-    @overload
-    async def create_sandbox(
-        self, request: SandboxRequest, *, identity: str | None = None, dry_run: bool
-    ) -> Sandbox | Plan: ...
-    async def create_sandbox(
-        self, request: SandboxRequest, *, identity: str | None = None, dry_run: bool = False
-    ) -> Sandbox | Plan:
-        """Make a sandbox with this id, up; or the plan of it."""
-        ...
-
-    async def release_sandbox(self, ref: str) -> object:
-        """Take its network, addresses and ports away; its record and wishes stay."""
-        ...
-
-    async def restore_sandbox(self, ref: str) -> Sandbox:
-        """Give a released sandbox its network again."""
-        ...
-
-    async def remove_sandbox(self, ref: str, *, force: bool = False) -> object:
-        """Take everything of a sandbox away."""
-        ...
+TIDY_DELAY = 5.0
+"""Seconds after which an end is noted again that could not be, on a full disk for example."""
 
 
 class Lifecycle:
@@ -174,6 +136,27 @@ class Lifecycle:
                 await self.finish(record, code)
             except LinkspanError as error:
                 log.error("container %s ended, and: %s", self.name(id), error)
+                self._tidy_later(id)
+
+    def _tidy_later(self, id: str) -> None:
+        """Note an end, and give back what was held, when the disk or the kernel lets us."""
+        self._restarts[id] = asyncio.get_running_loop().create_task(self._tidy(id))
+
+    async def _tidy(self, id: str) -> None:
+        await asyncio.sleep(TIDY_DELAY)
+        async with self.lock(id):
+            record = self.records.by_id.get(id)
+            if record is None or self._restarts.get(id) is not asyncio.current_task():
+                return
+            del self._restarts[id]
+            if record.status != "exited":
+                return
+            try:
+                await self.records.save(record)
+                await self.settle(record)
+            except LinkspanError as error:
+                log.debug("container %s still cannot be tidied up: %s", self.name(id), error)
+                self._tidy_later(id)
 
     async def finish(
         self, record: ContainerRecord, code: int, *, failed: bool = False
