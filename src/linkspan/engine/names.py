@@ -48,8 +48,9 @@ def check_name(kind: str, name: str) -> str:
     rule = _RULES.get(kind, _RULE)
     if len(name) > LONGEST_NAME or not rule.fullmatch(name):
         shown = name if len(name) <= LONGEST_NAME else f"{name[:20]}..."
+        least = 1 if kind in _RULES else 2
         raise InvalidRequest(
-            f"{shown!r} is no name for a {kind}: use {1 if kind in _RULES else 2} to {LONGEST_NAME} letters, digits, "
+            f"{shown!r} is no name for a {kind}: use {least} to {LONGEST_NAME} letters, digits, "
             "'_', '.' and '-', with a letter or digit first"
         )
     if _ID.fullmatch(name):
