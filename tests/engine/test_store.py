@@ -229,6 +229,23 @@ def test_the_log_is_moved_into_the_file_by_and_by(tmp_path: Path, monkeypatch: p
     asyncio.run(talk())
 
 
+def test_a_busy_log_does_not_grow_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("linkspan.engine.store.sqlite.CHECKPOINT_TRANSACTIONS", 50)
+    monkeypatch.setattr("linkspan.engine.store.sqlite.LONGEST_LOG", 500)
+
+    async def talk() -> int:
+        store = SqliteStore(tmp_path / "state.db")
+        for number in range(3000):
+            await store.transaction({f"leases/{number % 10}": bytes(3000)})
+            await asyncio.sleep(0.0002 if number % 50 == 0 else 0)
+        size = os.stat(tmp_path / "state.db-wal").st_size
+        await store.close()
+        return size
+
+    # Each transaction writes two pages at least; without bound that were 24 MB.
+    assert asyncio.run(talk()) < 12_000_000
+
+
 def write_foreign(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE songs (title)")

@@ -28,6 +28,11 @@ MEMORY = ":memory:"
 """Instead of a path: a store that ends with the process."""
 CHECKPOINT_DELAY = 5.0
 """Seconds after a change until it is moved from the log into the file itself."""
+CHECKPOINT_TRANSACTIONS = 1000
+"""Transactions after which that is done at once: the log has grown by some 20 MB then."""
+LONGEST_LOG = 8192
+"""Pages (of 4 KiB) of the log above which it is emptied even if that holds up the event loop
+for a few milliseconds."""
 BUSY_SECONDS = 2.0
 """How long to wait for another process that has the file locked, a backup for example."""
 
@@ -71,6 +76,8 @@ class SqliteStore:
         self.path = str(path)
         self._watchers: set[LocalWatch] = set()
         self._checkpoint: asyncio.Task[None] | None = None
+        self._unmoved = 0
+        self._much = asyncio.Event()
         self._lock: int | None = None
         self._connection: sqlite3.Connection | None = None
         try:
@@ -197,17 +204,30 @@ class SqliteStore:
             raise explain(error, verb, self.path) from error
 
     def _plan_checkpoint(self) -> None:
-        if self.path != MEMORY and (self._checkpoint is None or self._checkpoint.done()):
+        if self.path == MEMORY:
+            return
+        self._unmoved += 1
+        if self._unmoved >= CHECKPOINT_TRANSACTIONS:
+            self._much.set()
+        if self._checkpoint is None or self._checkpoint.done():
             self._checkpoint = asyncio.get_running_loop().create_task(self._checkpoint_later())
 
     async def _checkpoint_later(self) -> None:
-        await asyncio.sleep(CHECKPOINT_DELAY)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._much.wait(), CHECKPOINT_DELAY)
+        self._unmoved = 0
+        self._much.clear()
         work = asyncio.get_running_loop().run_in_executor(None, move_log, self.path)
         try:
-            await asyncio.shield(work)
+            pages = await asyncio.shield(work)
         except asyncio.CancelledError:
             await work
             raise
+        if pages > LONGEST_LOG and self._connection is not None:
+            # Written to without a pause, the log never was empty and only grew. What the thread
+            # left is little: moved right here, nothing comes between.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -217,6 +237,7 @@ def connect(path: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {LONGEST_LOG * 4096}")
     except BaseException:
         connection.close()
         raise
@@ -263,17 +284,21 @@ def check_revision(connection: sqlite3.Connection, key: str, wanted: int | None)
     raise Outdated(f"{key} was {what} by another request meanwhile; try again")
 
 
-def move_log(path: str) -> None:
-    """Move what is in the write-ahead log into the file, and wait for the disk.
+def move_log(path: str) -> int:
+    """Move what is in the write-ahead log into the file, and wait for the disk; gives the pages
+    that the log has grown to.
 
     An error here is no loss: the log holds everything, and the next change tries again.
     """
-    with contextlib.suppress(sqlite3.Error):
+    try:
         connection = connect(path)
         try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            pages: int = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
         finally:
             connection.close()
+    except sqlite3.Error:
+        return 0
+    return pages
 
 
 def claim_file(path: Path) -> int:
