@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from linkspan.drivers.records import Endpoint, Network, PublishedPort, Sandbox, 
 from linkspan.engine.containers.records import ContainerRecord
 from linkspan.engine.events import EventLog
 from linkspan.engine.plans import Plan
+from linkspan.engine.reconcile import Report
 from linkspan.engine.runtime.log import LogEntry
 from linkspan.engine.store import SqliteStore
-from linkspan.errors import Conflict, NameInUse, NetworkInUse, NotFound
+from linkspan.errors import Conflict, InvalidRequest, NameInUse, NetworkInUse, NotFound
 
 
 def identify(kind: str, name: str) -> str:
@@ -80,7 +82,7 @@ class FakeEngine:
             raise NameInUse(f"a network named {request.name} exists already")
         if dry_run:
             return Plan((Add(Link(name=f"ls-{request.name}", kind=Veth())),))
-        subnets = [s if isinstance(s, str) else s.subnet for s in request.subnets]
+        subnets = [s if isinstance(s, str) else s.subnet or "10.30.0.0/24" for s in request.subnets]
         made = self._put_network(
             request.name,
             request.driver,
@@ -199,8 +201,16 @@ class FakeEngine:
         self.by_name["sandbox"][sandbox.name] = changed
         return changed
 
-    async def close(self) -> None:
-        await asyncio.sleep(0)
+    # The host as a whole
+
+    async def reconcile(self) -> Report:
+        return Report(repaired=("change bridge ls-web, up",))
+
+    async def purge(self, *, dry_run: bool = False) -> Report | Plan:
+        if dry_run:
+            return Plan(())
+        self.by_name = {"network": {}, "sandbox": {}}
+        return Report(removed=("remove bridge ls-bridge",))
 
 
 class FakeContainers:
@@ -212,6 +222,7 @@ class FakeContainers:
         self.written: list[LogEntry] = []
         self.ended = asyncio.Event()
         self.asked: list[tuple[Any, ...]] = []
+        self.sessions: dict[str, FakeSession] = {}
 
     def owns(self, sandbox_id: str) -> bool:
         return sandbox_id in self.by_id
@@ -262,7 +273,23 @@ class FakeContainers:
             raise Conflict(f"container {sandbox.name} runs; stop it first")
         self.by_id.pop(sandbox.id, None)
 
+    async def exec(self, ref: str, command: tuple[str, ...], **options: Any) -> FakeSession:
+        sandbox = self._change(ref)
+        self.asked.append(("exec", ref, command, options))
+        self.sessions["5e"] = FakeSession(sandbox.id)
+        return self.sessions["5e"]
+
+    def exec_session(self, ref: str, session: str) -> FakeSession:
+        self._change(ref)
+        if session not in self.sessions:
+            raise NotFound(f"exec session {session[:12]} does not exist")
+        return self.sessions[session]
+
+    async def end_session(self, session: FakeSession) -> None:
+        self.sessions.pop(session.id)
+
     async def resize(self, ref: str, rows: int, columns: int) -> None:
+        self._change(ref)
         self.asked.append(("resize", ref, rows, columns))
 
     async def logs(
@@ -276,11 +303,28 @@ class FakeContainers:
             await self.ended.wait()
 
 
+class FakeSession:
+    """One more process that does not run."""
+
+    id = "5e"
+
+    def __init__(self, container_id: str) -> None:
+        self.container_id = container_id
+        self.attach_directory = Path("/run/linkspan/containers") / container_id / "exec/5e"
+
+    async def start(self) -> int:
+        return 4711
+
+    async def wait(self) -> int:
+        return 6
+
+
 def read_port(text: str) -> PublishedPort:
     """The forms that the tests use: HOST:PORT and PORT, with /protocol."""
-    numbers, _, protocol = text.partition("/")
-    outside, _, inside = numbers.rpartition(":")
-    host = int(outside or "49152")
+    match = re.fullmatch(r"(?:([0-9]{1,5}):)?([0-9]{1,5})(?:/(tcp|udp))?", text)
+    if match is None:
+        raise InvalidRequest(f"port {text!r}: the fake engine knows HOST:PORT/PROTOCOL")
+    host = int(match[1] or "49152")
     return PublishedPort(
-        host_port=host, host_port_end=host, port=int(inside), protocol=protocol or "tcp"
+        host_port=host, host_port_end=host, port=int(match[2]), protocol=match[3] or "tcp"
     )

@@ -337,6 +337,52 @@ def test_logs_are_lines_of_json_and_bytes_that_are_no_text_are_kept():
     converse(talk)
 
 
+def test_a_session_is_prepared_started_awaited_and_forgotten():
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        await ask("POST", "/v1/containers", {"name": "shop", "command": ["true"]})
+        body = {"command": ["ls", "-l"], "user": "65534", "tty": True}
+        made = await ask("POST", "/v1/containers/shop/exec", body)
+        assert made.status == 201
+        session = f"/v1/containers/shop/exec/{made.body['id']}"
+        assert made.body["attach"].endswith("exec/5e")
+        wanted = {
+            "env": (), "user": "65534", "workdir": None, "tty": True, "interactive": False
+        }  # fmt: skip
+        assert engine.containers.asked == [("exec", "shop", ("ls", "-l"), wanted)]
+        assert (await ask("POST", f"{session}/start")).body == {"pid": 4711}
+        assert (await ask("POST", f"{session}/wait")).body == {"exit_code": 6}
+        assert (await ask("POST", f"{session}/wait")).status == 404
+
+    converse(talk)
+
+
+def test_a_purge_ends_the_daemon_when_it_has_answered():
+    async def with_engine() -> None:
+        engine = await FakeEngine.open()
+        service = Service(engine=engine, closing=asyncio.Event(), facts=FACTS)  # type: ignore[arg-type]
+        application = build_application(service)
+        planned = await ask(application, "POST", "/v1/purge?dry_run=true")
+        assert planned.body == {"plan": []}
+        assert not service.closing.is_set()
+        done = await ask(application, "POST", "/v1/purge")
+        assert done.body["removed"] == ["remove bridge ls-bridge"]
+        assert service.closing.is_set()
+        assert service.purged
+
+    asyncio.run(with_engine())
+
+
+def test_the_exit_status_of_a_container_that_was_removed_meanwhile_is_found():
+    async def talk(ask: Ask, engine: FakeEngine) -> None:
+        gone = "a" * 64
+        await engine.events.append("container", "die", "shop", gone, exit_code="4")
+        await engine.events.append("container", "remove", "shop", gone)
+        assert (await ask("POST", f"/v1/containers/{gone}/wait")).body == {"exit_code": 4}
+        assert (await ask("POST", f"/v1/containers/{'b' * 64}/wait")).status == 404
+
+    converse(talk)
+
+
 @pytest.mark.parametrize("size", [{"rows": 0, "columns": 80}, {"rows": 24, "columns": 70000}])
 def test_a_terminal_has_a_sensible_size(size: dict[str, int]):
     async def talk(ask: Ask, engine: FakeEngine) -> None:

@@ -21,7 +21,6 @@ from linkspan import __version__
 from linkspan.api.application import build_application
 from linkspan.api.listening import identify, open_listener, remove_own
 from linkspan.api.operation import Service
-from linkspan.api.purging import remove_files
 from linkspan.api.readiness import notify
 from linkspan.api.rights import check_rights
 from linkspan.engine.engine import Engine
@@ -104,7 +103,6 @@ async def serve(settings: Settings, socket_path: str) -> None:
         notify("STOPPING=1")
         await engine.close()
     if service.purged:
-        remove_files(settings)
         logger.info("ended after a purge; nothing of linkspan's is left in this namespace")
     else:
         logger.info("ended; networks and containers stay as they are")
