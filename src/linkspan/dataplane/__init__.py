@@ -49,12 +49,13 @@ from linkspan.dataplane.objects import (
 )
 from linkspan.dataplane.plane import DataPlane
 from linkspan.dataplane.rules import Chain, FirewallRule, SetDefinition, Table
+from linkspan.dataplane.sockets import Listener, Process
 
 __all__ = [
     "HOST", "Add", "Address", "Bridge", "BridgePort", "Chain", "Change", "DataPlane", "Dummy",
-    "Element", "FdbEntry", "FirewallRule", "Ipvlan", "Key", "Link", "LinkKind", "Loopback",
-    "Macvlan", "Namespace", "Neighbour", "NextHop", "Object", "Operation", "Other", "Part",
-    "Physical", "Remove", "Replace", "Route", "Rule", "SetDefinition", "Sysctl", "Table", "Tun",
+    "Element", "FdbEntry", "FirewallRule", "Ipvlan", "Key", "Link", "LinkKind", "Listener",
+    "Loopback", "Macvlan", "Namespace", "Neighbour", "NextHop", "Object", "Operation", "Other",
+    "Part", "Physical", "Process", "Remove", "Replace", "Route", "Rule", "SetDefinition", "Sysctl", "Table", "Tun",
     "Veth", "Vlan", "Vxlan", "apply_to", "creation_order", "diff", "falls_with", "overlay",
     "satisfies",
 ]  # fmt: skip

@@ -61,7 +61,8 @@ def carriers_of(item: Object) -> list[Key]:
             if kind.peer_namespace is not None and kind.peer_namespace != place:
                 carriers.append(("namespace", kind.peer_namespace))
         elif isinstance(kind, (Macvlan, Ipvlan, Vlan, Vxlan)) and kind.parent is not None:
-            carriers.append(("link", place, kind.parent))
+            elsewhere = None if isinstance(kind, Vxlan) else kind.parent_namespace
+            carriers.append(("link", elsewhere or place, kind.parent))
     return carriers
 
 

@@ -51,6 +51,8 @@ class Macvlan(_Kind, frozen=True, tag="macvlan"):
 
     parent: str | None = None
     mode: str | None = None
+    parent_namespace: str | None = None
+    """Namespace of the parent when it is not this link's own; only observed."""
 
 
 class Ipvlan(_Kind, frozen=True, tag="ipvlan"):
@@ -59,6 +61,8 @@ class Ipvlan(_Kind, frozen=True, tag="ipvlan"):
     parent: str | None = None
     mode: str | None = None
     flag: str | None = None
+    parent_namespace: str | None = None
+    """Namespace of the parent when it is not this link's own; only observed."""
 
 
 class Vlan(_Kind, frozen=True, tag="vlan"):
@@ -66,6 +70,8 @@ class Vlan(_Kind, frozen=True, tag="vlan"):
 
     parent: str | None = None
     vlan: int | None = None
+    parent_namespace: str | None = None
+    """Namespace of the parent when it is not this link's own; only observed."""
 
 
 class Vxlan(_Kind, frozen=True, tag="vxlan"):

@@ -133,18 +133,19 @@ def complete_links(
             changes["master"] = own[row.master].name if row.master in own else f"if{row.master}"
         if row.other:
             place = namespace if row.other_namespace is None else peers.get(row.other_namespace)
-            kind = _complete_kind(link.kind, row.other, place, everywhere)
+            kind = _complete_kind(link, row.other, place, everywhere)
             if kind is not link.kind:
                 changes["kind"] = kind
         yield msgspec.structs.replace(link, **changes) if changes else link
 
 
 def _complete_kind(
-    kind: LinkKind | None,
+    link: Link,
     other: int,
     place: str | None,
     everywhere: Mapping[str, Mapping[int, Link]],
 ) -> LinkKind | None:
+    kind = link.kind
     far = None if place is None else everywhere.get(place, {}).get(other)
     match kind:
         case Veth():
@@ -157,6 +158,10 @@ def _complete_kind(
                     "peer_up": far.up,
                 }
             return msgspec.structs.replace(kind, **changes)
-        case Macvlan() | Ipvlan() | Vlan() | Vxlan():
+        case Macvlan() | Ipvlan() | Vlan():
+            elsewhere = place if place != link.namespace else None
+            parent = far.name if far else f"if{other}"
+            return msgspec.structs.replace(kind, parent=parent, parent_namespace=elsewhere)
+        case Vxlan():
             return msgspec.structs.replace(kind, parent=far.name if far else f"if{other}")
     return kind

@@ -1,0 +1,346 @@
+"""One namespace of a data plane, indexed: links, addresses, routes, rules, neighbours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+from linkspan.analysis.addresses import WIDTH, Prefix, to_number, to_prefix, version_of
+from linkspan.dataplane.links import Bridge
+from linkspan.dataplane.objects import (
+    Address,
+    FdbEntry,
+    Link,
+    Neighbour,
+    Object,
+    Route,
+    Rule,
+    Sysctl,
+)
+from linkspan.dataplane.plane import DataPlane
+from linkspan.dataplane.sockets import Listener
+
+LOCAL, MAIN, DEFAULT = 255, 254, 253
+T = TypeVar("T", bound=Object)
+
+
+class PlaceObjects:
+    """The objects of one namespace as they were found."""
+
+    __slots__ = ("links", "others")
+
+    def __init__(self) -> None:
+        self.links: dict[str, Link] = {}
+        self.others: defaultdict[type[Object], list[Object]] = defaultdict(list)
+
+
+class OwnAddress(NamedTuple):
+    """An address on a link, as numbers."""
+
+    link: str
+    version: int
+    number: int
+    network: Prefix
+    scope: str
+    secondary: bool
+
+
+class Table:
+    """Routes of one table and version: by length of prefix, then by network."""
+
+    __slots__ = ("by_length", "lengths")
+
+    def __init__(self) -> None:
+        self.by_length: dict[int, dict[int, list[Route]]] = {}
+        self.lengths: list[int] = []
+
+    def add(self, route: Route, prefix: Prefix) -> None:
+        """Keep a route; of several to one prefix the one of lowest metric is first."""
+        same_length = self.by_length.get(prefix.length)
+        if same_length is None:
+            same_length = self.by_length[prefix.length] = {}
+            self.lengths = sorted(self.by_length, reverse=True)
+        routes = same_length.setdefault(prefix.network, [])
+        routes.append(route)
+        if len(routes) > 1:
+            routes.sort(key=lambda one: one.metric)
+
+    def candidates(self, number: int, version: int) -> list[tuple[int, Route]]:
+        """The routes that hold an address with their lengths: most specific first."""
+        found: list[tuple[int, Route]] = []
+        width = WIDTH[version]
+        for length in self.lengths:
+            free = width - length
+            for route in self.by_length[length].get(number >> free << free, ()):
+                found.append((length, route))
+        return found
+
+
+class Place:
+    """A namespace that a packet can be in."""
+
+    def __init__(self, name: str, objects: PlaceObjects, plane: DataPlane) -> None:
+        self.name = name
+        self.links = objects.links
+        self.plane = plane
+        self._others = objects.others
+
+    def of(self, kind: type[T]) -> list[T]:
+        """The objects of one class in this namespace, in the plane's order."""
+        return self._others[kind]  # type: ignore[return-value]
+
+    # Settings -------------------------------------------------------------------------
+
+    def setting(self, path: str) -> str | None:
+        """The value of a setting, None when it is not stated."""
+        item = self.plane.get(("sysctl", self.name, path))
+        return item.value if isinstance(item, Sysctl) else None
+
+    def number(self, path: str, default: int = 0) -> int:
+        """A setting as a number."""
+        value = self.setting(path)
+        return int(value) if value is not None and value.lstrip("-").isdecimal() else default
+
+    def conf(self, link: str, name: str, version: int = 4) -> int:
+        """A setting of one link; where it is not stated, that of all links."""
+        value = self.setting(f"ipv{version}/conf/{link}/{name}")
+        if value is not None:
+            return int(value)
+        return self.number(f"ipv{version}/conf/all/{name}")
+
+    def either(self, link: str, name: str, version: int = 4) -> bool:
+        """Whether a switch is on for a link or for all links (IN_DEV_ORCONF)."""
+        return bool(
+            self.number(f"ipv{version}/conf/all/{name}")
+            or self.number(f"ipv{version}/conf/{link}/{name}")
+        )
+
+    def highest(self, link: str, name: str) -> int:
+        """The higher of a link's value and that of all links (IN_DEV_MAXCONF)."""
+        return max(
+            self.number(f"ipv4/conf/all/{name}"), self.number(f"ipv4/conf/{link}/{name}")
+        )
+
+    def forwards(self, link: str, version: int) -> bool:
+        """Whether what arrives on a link may be routed on."""
+        if version == 4:
+            value = self.setting(f"ipv4/conf/{link}/forwarding")
+            if value is None:
+                value = self.setting("ipv4/ip_forward") or "0"
+            return value != "0"
+        if self.number("ipv6/conf/all/forwarding"):
+            return True
+        return bool(self.number(f"ipv6/conf/{link}/force_forwarding"))
+
+    # Links ----------------------------------------------------------------------------
+
+    def is_up(self, link: str) -> bool:
+        """Whether a link is up; what is only described counts as up."""
+        found = self.links.get(link)
+        return found is not None and found.up is not False
+
+    def mac(self, link: str) -> str:
+        """A link's MAC; one that is not known has a name of its own, equal to nothing else."""
+        found = self.links.get(link)
+        if found is not None and found.mac:
+            return found.mac
+        return f"mac-of-{self.name}-{link}"
+
+    @cached_property
+    def link_names(self) -> dict[int, str]:
+        """Names of links by their numbers."""
+        return {link.index: link.name for link in self.links.values() if link.index is not None}
+
+    def link_by_number(self, index: int) -> str:
+        """The name of a link by its number."""
+        return self.link_names.get(index, f"if{index}")
+
+    @cached_property
+    def ports(self) -> dict[str, list[Link]]:
+        """The ports of each bridge."""
+        found: dict[str, list[Link]] = {
+            link.name: [] for link in self.links.values() if isinstance(link.kind, Bridge)
+        }
+        for link in self.links.values():
+            if link.master and link.master in found:
+                found[link.master].append(link)
+        return found
+
+    def bridge_of(self, link: str) -> str | None:
+        """The bridge that a link is a port of."""
+        found = self.links.get(link)
+        if found is None or not found.master or found.master not in self.ports:
+            return None
+        return found.master
+
+    # Addresses ------------------------------------------------------------------------
+
+    @cached_property
+    def addresses(self) -> tuple[OwnAddress, ...]:
+        """All addresses, in the plane's order."""
+        found: list[OwnAddress] = []
+        primaries: set[tuple[str, Prefix]] = set()
+        for item in self.of(Address):
+            text, _, bits = item.address.partition("/")
+            version = version_of(text)
+            network = to_prefix(f"{item.peer}/{bits}" if item.peer else item.address)
+            number = to_number(text)
+            scope = item.scope or _usual_scope(number, version)
+            secondary = version == 4 and (item.link, network) in primaries
+            primaries.add((item.link, network))
+            found.append(OwnAddress(item.link, version, number, network, scope, secondary))
+        return tuple(found)
+
+    @cached_property
+    def by_link(self) -> dict[tuple[str, int], list[OwnAddress]]:
+        """Addresses by link and version."""
+        found: dict[tuple[str, int], list[OwnAddress]] = {}
+        for address in self.addresses:
+            found.setdefault((address.link, address.version), []).append(address)
+        return found
+
+    @cached_property
+    def own(self) -> frozenset[tuple[int, int]]:
+        """All addresses as version and number."""
+        return frozenset((address.version, address.number) for address in self.addresses)
+
+    def has_address(self, number: int, version: int, link: str | None = None) -> bool:
+        """Whether an address is on a link, or on any."""
+        if link is None:
+            return (version, number) in self.own
+        return any(one.number == number for one in self.by_link.get((link, version), ()))
+
+    # Routing --------------------------------------------------------------------------
+
+    @cached_property
+    def tables(self) -> dict[tuple[int, int], Table]:
+        """Routing tables by version and number."""
+        found: dict[tuple[int, int], Table] = {}
+        routes = list(self.of(Route))
+        if not any(route.table == LOCAL for route in routes):
+            routes += _kernel_routes(self)
+        for route in routes:
+            prefix = to_prefix(route.destination)
+            found.setdefault((prefix.version, route.table), Table()).add(route, prefix)
+        return found
+
+    @cached_property
+    def rules(self) -> dict[int, list[Rule]]:
+        """Policy routing rules by version, in order of priority."""
+        found: dict[int, list[Rule]] = {}
+        for version, family in ((4, "ip"), (6, "ip6")):
+            rules = [rule for rule in self.of(Rule) if rule.family == family]
+            if not any(rule.table == LOCAL for rule in rules):
+                rules.append(Rule(namespace=self.name, family=family, priority=0, table=LOCAL))
+            if not any(rule.table == MAIN for rule in rules):
+                rules.append(Rule(namespace=self.name, family=family, priority=32766, table=MAIN))
+            rules.sort(key=lambda rule: rule.priority)
+            found[version] = rules
+        return found
+
+    @cached_property
+    def has_own_rules(self) -> bool:
+        """Whether there are IPv4 rules besides the kernel's own three."""
+        usual = {(0, LOCAL), (32766, MAIN), (32767, DEFAULT)}
+        return any((rule.priority, rule.table) not in usual for rule in self.rules[4])
+
+    @cached_property
+    def has_own_local_routes(self) -> bool:
+        """Whether somebody added local routes that no address made."""
+        return any(
+            route.type == "local" and route.protocol not in (None, 2) and ":" not in
+            route.destination
+            for route in self.of(Route)
+        )  # fmt: skip
+
+    # Neighbours, frames, sockets ------------------------------------------------------
+
+    @cached_property
+    def neighbours(self) -> dict[tuple[str, int, int], Neighbour]:
+        """Neighbour entries by link, version and address."""
+        return {
+            (item.link, version_of(item.address), to_number(item.address)): item
+            for item in self.of(Neighbour)
+            if not item.proxy
+        }
+
+    @cached_property
+    def proxies(self) -> frozenset[tuple[str, int, int]]:
+        """Addresses that this namespace answers for on a link."""
+        return frozenset(
+            (item.link, version_of(item.address), to_number(item.address))
+            for item in self.of(Neighbour)
+            if item.proxy
+        )
+
+    @cached_property
+    def forwarding_entries(self) -> dict[tuple[str, str], FdbEntry]:
+        """Forwarding entries of bridges, by bridge and MAC."""
+        found: dict[tuple[str, str], FdbEntry] = {}
+        for item in self.of(FdbEntry):
+            bridge = item.link if item.link in self.ports else self.bridge_of(item.link)
+            if bridge is not None and not (item.own and item.link not in self.ports):
+                found.setdefault((bridge, item.mac), item)
+        return found
+
+    @cached_property
+    def tunnel_entries(self) -> dict[str, list[FdbEntry]]:
+        """The own forwarding entries of vxlan links."""
+        found: dict[str, list[FdbEntry]] = {}
+        for item in self.of(FdbEntry):
+            if item.own and item.remote is not None:
+                found.setdefault(item.link, []).append(item)
+        return found
+
+    @cached_property
+    def listeners(self) -> dict[tuple[str, int], list[Listener]]:
+        """Waiting sockets by protocol and port."""
+        found: dict[tuple[str, int], list[Listener]] = {}
+        for item in self.of(Listener):
+            found.setdefault((item.protocol, item.port), []).append(item)
+        return found
+
+
+def _usual_scope(number: int, version: int) -> str:
+    from linkspan.analysis.addresses import is_link_local, is_loopback
+
+    if is_loopback(number, version):
+        return "host"
+    return "link" if version == 6 and is_link_local(number, version) else "global"
+
+
+def _kernel_routes(place: Place) -> list[Route]:
+    """The routes that the kernel makes of addresses, for a plane that does not state them."""
+    found: list[Route] = []
+    for item in place.of(Address):
+        if not place.is_up(item.link):
+            continue
+        text, _, bits = item.address.partition("/")
+        whole = WIDTH[version_of(text)]
+        network = to_prefix(f"{item.peer}/{bits}" if item.peer else item.address)
+        found.append(
+            Route(
+                namespace=place.name, destination=f"{text}/{whole}", link=item.link, table=LOCAL,
+                type="local", source=text, protocol=2,
+            )
+        )  # fmt: skip
+        if network.length < whole and not item.noprefixroute:
+            found.append(
+                Route(
+                    namespace=place.name,
+                    destination=f"{item.peer or text}/{bits}",
+                    link=item.link,
+                    source=text,
+                    protocol=2,
+                )
+            )
+    if place.links.get("lo") is not None and place.is_up("lo"):
+        for destination in ("127.0.0.0/8", "127.0.0.1/32", "::1/128"):
+            found.append(
+                Route(
+                    namespace=place.name, destination=destination, link="lo", table=LOCAL,
+                    type="local", protocol=2,
+                )
+            )  # fmt: skip
+    return found

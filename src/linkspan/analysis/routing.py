@@ -1,0 +1,192 @@
+"""Where the kernel sends a packet: policy rules and routing tables (fib_lookup, RFC 1812).
+
+The order is the kernel's (net/core/fib_rules.c, net/ipv4/fib_trie.c, net/ipv6/ip6_fib.c):
+rules by priority; in a table the longest prefix first, among equals the lowest metric.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from linkspan.analysis.addresses import to_number, to_prefix, to_text, version_of
+from linkspan.analysis.choices import Choices
+from linkspan.analysis.place import Place
+from linkspan.dataplane.objects import NextHop, Route, Rule
+
+LOOPBACK = "lo"
+REFUSALS = frozenset(("blackhole", "unreachable", "prohibit"))
+
+
+class Query(NamedTuple):
+    """What a route is looked up for. `input_link` is "lo" for what a process sends."""
+
+    version: int
+    destination: int
+    source: int | None = None
+    input_link: str = LOOPBACK
+    output_link: str | None = None
+    mark: int = 0
+    protocol: int | None = None
+    source_port: int | None = None
+    destination_port: int | None = None
+
+
+class Way(NamedTuple):
+    """The route that was found. `type` is the route's; `length` that of its prefix.
+
+    `gateway` is version and number of the next router, None when the destination itself is
+    on the link. `of` says which route or rule decided, for a person.
+    """
+
+    type: str
+    link: str | None
+    gateway: tuple[int, int] | None
+    route: Route | None
+    length: int
+    of: str
+
+
+def find_way(place: Place, query: Query, choices: Choices) -> Way | None:
+    """The way for a packet, None when no route holds its destination."""
+    skip_to = -1
+    for rule in place.rules[query.version]:
+        if rule.priority < skip_to or not _rule_holds(rule, query):
+            continue
+        if rule.action == "nop":
+            continue
+        if rule.action.startswith("goto "):
+            skip_to = int(rule.action.split()[1])
+            continue
+        if rule.action in REFUSALS:
+            return Way(rule.action, None, None, None, 0, f"rule {rule.priority} {rule.action}")
+        if rule.table is None:
+            continue
+        way = find_in_table(place, query, rule.table, choices)
+        if way is None or way.type == "throw":
+            continue
+        suppressed = rule.suppress_prefix_length
+        if suppressed is not None and way.length <= suppressed:
+            continue
+        return way
+    return None
+
+
+def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> Way | None:
+    """The way that one table gives; None when it has none."""
+    held = place.tables.get((query.version, table))
+    if held is None:
+        return None
+    for length, route in held.candidates(query.destination, query.version):
+        if route.type in REFUSALS or route.type == "throw":
+            return Way(route.type, None, None, route, length, describe_route(route))
+        hops = _usable_hops(place, route, query)
+        if not hops:
+            continue
+        hop = choices.choose(
+            f"which way of the multipath route {route.destination} the kernel takes",
+            hops,
+            [f"{one.gateway or 'directly'} by {one.link}" for one in hops],
+        )
+        gateway = None
+        if hop.gateway is not None and hop.gateway not in ("0.0.0.0", "::"):
+            gateway = (version_of(hop.gateway), to_number(hop.gateway))
+        return Way(route.type, hop.link, gateway, route, length, describe_route(route, hop))
+    return None
+
+
+def _usable_hops(place: Place, route: Route, query: Query) -> list[NextHop]:
+    hops = list(route.hops) if route.hops else [NextHop(route.gateway, route.link)]
+    usable = []
+    for hop in hops:
+        link = hop.link
+        if link is None and hop.gateway is not None:
+            link = _link_towards(place, hop.gateway)
+            hop = NextHop(hop.gateway, link, hop.weight)
+        if link is not None and not place.is_up(link):
+            continue
+        strict = query.output_link is not None and link != query.output_link
+        if strict and route.type not in ("local", "broadcast"):
+            continue
+        usable.append(hop)
+    return usable
+
+
+def _link_towards(place: Place, gateway: str) -> str | None:
+    """The link whose network holds a gateway, for a described route that names no link."""
+    number, version = to_number(gateway), version_of(gateway)
+    for address in place.addresses:
+        if address.version == version and address.network.holds(number):
+            return address.link
+    return None
+
+
+def _rule_holds(rule: Rule, query: Query) -> bool:
+    holds = (
+        (rule.input_link is None or rule.input_link == query.input_link)
+        and (rule.output_link is None or rule.output_link == query.output_link)
+        and _mark_holds(rule, query.mark)
+        and (rule.source is None or _lies_in(rule.source, query.source))
+        and (rule.destination is None or _lies_in(rule.destination, query.destination))
+        and rule.tos == 0
+        and (rule.ip_protocol is None or rule.ip_protocol == query.protocol)
+        and _ports_hold(rule.source_ports, query.source_port)
+        and _ports_hold(rule.destination_ports, query.destination_port)
+    )
+    return holds != rule.invert
+
+
+def _mark_holds(rule: Rule, mark: int) -> bool:
+    if rule.mark is None:
+        return True
+    mask = 0xFFFFFFFF if rule.mark_mask is None else rule.mark_mask
+    return mark & mask == rule.mark & mask
+
+
+def _lies_in(text: str, number: int | None) -> bool:
+    prefix = to_prefix(text)
+    return prefix.length == 0 or (number is not None and prefix.holds(number))
+
+
+def _ports_hold(ports: tuple[int, int] | None, port: int | None) -> bool:
+    return ports is None or (port is not None and ports[0] <= port <= ports[1])
+
+
+def describe_route(route: Route, hop: NextHop | None = None) -> str:
+    """A route as `ip route` prints it."""
+    name = "default" if route.destination in ("0.0.0.0/0", "::/0") else route.destination
+    words = [name] if route.type == "unicast" else [route.type, name]
+    hop = hop or NextHop(route.gateway, route.link)
+    if hop.gateway:
+        words += ["via", hop.gateway]
+    if hop.link:
+        words += ["dev", hop.link]
+    if route.table not in (254, 255):
+        words += ["table", str(route.table)]
+    return " ".join(words)
+
+
+def address_type(place: Place, number: int, version: int, link: str | None = None) -> str:
+    """What an address is to a namespace: local, broadcast, multicast or unicast.
+
+    Only the local table is asked (inet_dev_addr_type), with `link` only that link's routes.
+    """
+    from linkspan.analysis.addresses import is_multicast
+
+    if version == 4 and (number == 0xFFFFFFFF or number >> 24 == 0):
+        return "broadcast"
+    if is_multicast(number, version):
+        return "multicast"
+    table = place.tables.get((version, 255))
+    if table is not None:
+        for _, route in table.candidates(number, version):
+            if link is None or route.link == link:
+                return route.type
+            return "unicast"
+    return "unicast"
+
+
+def describe_next(way: Way, destination: int, version: int) -> str:
+    """The next machine on the way: "gateway 10.0.0.1", or the destination itself."""
+    if way.gateway is None:
+        return f"{to_text(destination, version)}, which is on that link"
+    return f"gateway {to_text(way.gateway[1], way.gateway[0])}"

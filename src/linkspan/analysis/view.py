@@ -1,0 +1,140 @@
+"""A data plane, indexed for walking: built once, asked often.
+
+Building looks at each object once; what belongs to one namespace is put in order when the
+first packet comes there. What was only described, not observed, is completed as the kernel
+would: the far end of a veth pair, the routes of an address, the default rules.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from linkspan.analysis.addresses import to_number, version_of
+from linkspan.analysis.place import Place, PlaceObjects
+from linkspan.dataplane.links import Ipvlan, Macvlan, Veth, Vlan
+from linkspan.dataplane.objects import Address, Link, Route, Sysctl
+from linkspan.dataplane.plane import DataPlane
+from linkspan.dataplane.sockets import Listener
+
+End = tuple[str, str]
+"""A link by its namespace and name."""
+
+
+class View:
+    """The data plane of a host as a walk needs it.
+
+    `sockets_known` says whether the plane holds all sockets that wait for packets; without
+    it, they count as known when there is any Listener.
+    """
+
+    def __init__(self, plane: DataPlane, sockets_known: bool | None = None) -> None:
+        self.plane = plane
+        self.children: defaultdict[End, list[Link]] = defaultdict(list)
+        """macvlan, ipvlan and vlan links on a parent."""
+        self.tunnels: list[Link] = []
+        self.owners: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+        """Namespaces that have an address, by version and number."""
+        self.with_local_prefixes: set[str] = set()
+        """Namespaces that take whole prefixes for their own."""
+        self._objects: dict[str, PlaceObjects] = {}
+        self._places: dict[str, Place] = {}
+        any_listener = self._sort(plane)
+        self._complete_pairs()
+        self.sockets_known = any_listener if sockets_known is None else sockets_known
+
+    @property
+    def namespaces(self) -> Iterable[str]:
+        """The names of all namespaces."""
+        return self._objects.keys()
+
+    def place(self, namespace: str) -> Place:
+        """One namespace, indexed. KeyError for one that the plane does not have."""
+        place = self._places.get(namespace)
+        if place is None:
+            place = Place(namespace, self._objects[namespace], self.plane)
+            self._places[namespace] = place
+        return place
+
+    def link(self, namespace: str, name: str) -> Link | None:
+        """A link, without indexing its namespace."""
+        objects = self._objects.get(namespace)
+        return None if objects is None else objects.links.get(name)
+
+    def sysctl(self, namespace: str, path: str) -> str | None:
+        """A setting, without indexing its namespace."""
+        item = self.plane.get(("sysctl", namespace, path))
+        return item.value if isinstance(item, Sysctl) else None
+
+    def peer(self, link: Link) -> Link | None:
+        """The other end of a veth link, None when it was not observed."""
+        kind = link.kind
+        if not isinstance(kind, Veth) or kind.peer_name is None:
+            return None
+        return self.link(kind.peer_namespace or link.namespace, kind.peer_name)
+
+    def _sort(self, plane: DataPlane) -> bool:
+        objects = self._objects
+        any_listener = False
+        for item in plane:
+            kind = type(item)
+            if kind is Sysctl:
+                continue
+            held = objects.get(item.namespace)
+            if held is None:
+                held = objects[item.namespace] = PlaceObjects()
+            if isinstance(item, Link):
+                held.links[item.name] = item
+                if isinstance(item.kind, (Macvlan, Ipvlan, Vlan)) and item.kind.parent:
+                    self.children[_parent_end(item)].append(item)
+            else:
+                held.others[kind].append(item)
+                if isinstance(item, Address):
+                    text = item.address.partition("/")[0]
+                    self.owners[version_of(text), to_number(text)].append(item.namespace)
+                elif isinstance(item, Route):
+                    if item.type == "local" and _is_whole_prefix(item.destination):
+                        self.with_local_prefixes.add(item.namespace)
+                elif kind is Listener:
+                    any_listener = True
+        return any_listener
+
+    def _complete_pairs(self) -> None:
+        """Add the ends of veth pairs that are only stated at the other end."""
+        stated = [
+            link
+            for held in self._objects.values()
+            for link in held.links.values()
+            if isinstance(link.kind, Veth) and link.kind.peer_name is not None
+        ]
+        for link in stated:
+            kind = link.kind
+            assert isinstance(kind, Veth) and kind.peer_name is not None
+            namespace = kind.peer_namespace or link.namespace
+            held = self._objects.get(namespace)
+            if held is None:
+                continue
+            there = held.links.get(kind.peer_name)
+            back = Veth(peer_name=link.name, peer_namespace=link.namespace)
+            if there is None:
+                held.links[kind.peer_name] = Link(
+                    namespace=namespace, name=kind.peer_name, kind=back, mac=kind.peer_mac,
+                    mtu=kind.peer_mtu, up=kind.peer_up, master="",
+                )  # fmt: skip
+            elif isinstance(there.kind, Veth) and there.kind.peer_name is None:
+                held.links[kind.peer_name] = msgspec.structs.replace(there, kind=back)
+
+
+def _parent_end(link: Link) -> End:
+    kind = link.kind
+    assert isinstance(kind, (Macvlan, Ipvlan, Vlan)) and kind.parent is not None
+    return kind.parent_namespace or link.namespace, kind.parent
+
+
+def _is_whole_prefix(destination: str) -> bool:
+    if destination in ("127.0.0.0/8", "::1/128"):
+        return False
+    address, _, bits = destination.partition("/")
+    return bool(bits) and bits != ("128" if ":" in address else "32")
