@@ -150,10 +150,10 @@ def things_on_links(draw: st.DrawFn, place: str, links: list[str]) -> list[Objec
             table=st.sampled_from((254, 1000)),
             mtu=mtus,
         ),
+        st.builds(Neighbour, namespace=here, link=link, address=st.just("10.0.0.3"), mac=macs),
         st.builds(
-            Neighbour, namespace=here, link=link, address=st.just("10.0.0.3"), mac=macs
+            FdbEntry, namespace=here, link=link, mac=st.sampled_from(MACS), own=st.booleans()
         ),
-        st.builds(FdbEntry, namespace=here, link=link, mac=st.sampled_from(MACS), own=st.booleans()),
         st.builds(
             lambda namespace, link, value: Sysctl(
                 namespace=namespace, path=f"ipv4/conf/{link}/forwarding", value=value

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from dataplane.legal import Illegal, carry_out
-from dataplane.planes import planes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataplane.legal import Illegal, carry_out
+from dataplane.planes import planes
 from linkspan.dataplane import (
     Add,
     Address,
@@ -161,8 +161,8 @@ def sandbox(number: int) -> list[Object]:
     name = f"sandbox{number}"
     address, mac = f"10.20.{number >> 8}.{number & 255}", f"02:42:0a:14:{number:04x}"
     elements = [
-        Element(table="linkspan", set="ports", first=("tcp", "0.0.0.0", number), data=(address, 80)),
-        Element(table="linkspan", set="local", first=("tcp", "127.0.0.1", number), data=(address,)),
+        Element(table="linkspan", set="ports", first=("tcp", number), data=(address, 80)),
+        Element(table="linkspan", set="local", first=("tcp", number), data=(address,)),
         Element(family="bridge", table="linkspan", set="macs", first=(f"v{number}", mac)),
         Element(family="bridge", table="linkspan", set="checked", first=(f"v{number}",)),
         Element(family="bridge", table="linkspan", set="sources", first=(f"v{number}", address)),

@@ -270,9 +270,7 @@ def test_changes_side_by_side_do_not_touch_each_other(kernel: Kernel, ip: Ip) ->
     kernel.apply(GROUND)
     taken = (Add(Namespace(namespace="red")), Add(BRIDGE))
     bad_element = Element(table="linkspan", set="absent", first=("tcp", 1))
-    results = kernel.apply_many(
-        [attach(1), taken, attach(2), (Add(bad_element),), attach(3), ()]
-    )
+    results = kernel.apply_many([attach(1), taken, attach(2), (Add(bad_element),), attach(3), ()])
     assert [type(error) for error in results] == [
         type(None), KernelRefused, type(None), NotFound, type(None), type(None),
     ]  # fmt: skip

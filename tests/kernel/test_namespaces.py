@@ -122,11 +122,18 @@ def test_a_function_runs_inside_and_its_errors_come_out(path: str) -> None:
 def test_a_thread_leaves_after_an_error(path: str) -> None:
     make(path)
     before = own_inode()
-    with namespaces.opened(path) as descriptor:
-        with pytest.raises(RuntimeError), namespaces.entered(descriptor):
-            assert own_inode() != before
+    visited: list[int] = []
+
+    def stumble(descriptor: int) -> None:
+        with namespaces.entered(descriptor):
+            visited.append(own_inode())
             raise RuntimeError
+
+    with namespaces.opened(path) as descriptor, pytest.raises(RuntimeError):
+        stumble(descriptor)
     assert own_inode() == before
+    assert visited
+    assert visited != [before]
 
 
 def test_many_threads_make_namespaces_at_once_and_all_come_home(run_dir: Path) -> None:

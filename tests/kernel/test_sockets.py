@@ -74,6 +74,8 @@ def test_the_process_is_found_when_asked(home: Place) -> None:
         (found,) = list_bound()
         assert isinstance(found, BoundSocket)
         assert found.inode == os.fstat(opened.fileno()).st_ino
-        assert os.getpid() in [process.pid for process in find_processes([found.inode])[found.inode]]
+        assert os.getpid() in [
+            process.pid for process in find_processes([found.inode])[found.inode]
+        ]
     assert find_processes([found.inode]) == {}
     assert find_processes([]) == {}

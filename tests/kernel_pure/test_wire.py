@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -53,10 +54,8 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     """The kernel is trusted, but damage must not make an endless loop."""
     wire.parse_attributes(data)
     list(wire.iterate_attributes(data))
-    try:
+    with contextlib.suppress(ValueError):
         list(wire.parse_messages(data))
-    except ValueError as error:
-        assert "netlink message" in str(error)
 
 
 @given(st.lists(types, max_size=4), payloads)

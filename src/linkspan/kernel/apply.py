@@ -275,7 +275,10 @@ class Kernel:
 
 def _reach_failpoints(rows: Sequence[tuple[Run, Sequence[Operation]]]) -> None:
     """Points behind every operation: `apply.add.link`, `apply.remove.element`, and so on."""
-    for _, operations in rows:
+    for run, operations in rows:
         for operation in operations:
             verb, noun = type(operation).__name__, type(subject(operation)).__name__
-            failpoints.reach(f"apply.{verb.lower()}.{noun.lower()}")
+            try:
+                failpoints.reach(f"apply.{verb.lower()}.{noun.lower()}")
+            except failpoints.InjectedFailure as error:
+                run.fail(error)

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from linkspan.dataplane.diff import Add, Operation, Remove, Replace, overlay
+from linkspan.dataplane.diff import Add, Operation, Remove, overlay
 from linkspan.dataplane.links import Loopback, Physical, Tun, Veth
 from linkspan.dataplane.objects import (
     HOST,
@@ -57,22 +57,48 @@ def encode(
     `index_of` numbers links of the object's namespace, `descriptor_of` opens other
     namespaces, `fresh` says that the object's namespace was only just made.
     """
-    match operation:
-        case Add(Link() as link) if is_given(link):
-            if fresh and isinstance(link.kind, Loopback):
-                return Messages([])
-            return Messages(links.change(Link(name=link.name, kind=link.kind), link, index_of))
-        case Add(Link() as link) if isinstance(link.kind, Tun):
-            return Messages(links.change(Link(name=link.name, kind=link.kind), link, index_of))
-        case Add(Link() as link):
-            messages = links.create(link, index_of, _peer_namespace(link, descriptor_of))
-            return Messages(messages[:1], messages[1:])
-        case Add(item):
-            return Messages([_add(item, index_of)])
-        case Remove(item):
-            return Messages(_remove(item, index_of))
-        case Replace(old, new):
-            return Messages(_replace(old, new, index_of))
+    if isinstance(operation, Add):
+        item = operation.object
+        if isinstance(item, Link):
+            return _add_link(item, index_of, descriptor_of, fresh)
+        add = _ADD.get(type(item))
+        if add is None:
+            raise InvalidRequest(f"a {type(item).__name__} cannot be added by rtnetlink")
+        return Messages((add(item, index_of),))
+    if isinstance(operation, Remove):
+        item = operation.object
+        if isinstance(item, Link):
+            return Messages(() if is_given(item) else (links.remove(item),))
+        remove = _REMOVE.get(type(item))
+        if remove is None:
+            raise InvalidRequest(f"a {type(item).__name__} cannot be removed by rtnetlink")
+        return Messages((remove(item, index_of),))
+    return Messages(_replace(operation.old, operation.new, index_of))
+
+
+def _add_link(link: Link, index_of: IndexOf, descriptor_of: DescriptorOf, fresh: bool) -> Messages:
+    if fresh and isinstance(link.kind, Loopback):
+        return Messages(())  # it was brought up when its namespace was made
+    if is_given(link) or isinstance(link.kind, Tun):
+        return Messages(links.change(Link(name=link.name, kind=link.kind), link, index_of))
+    first, *after = links.create(link, index_of, _peer_namespace(link, descriptor_of))
+    return Messages((first,), after)
+
+
+_ADD: dict[type[Object], Callable[..., bytes]] = {
+    Address: addresses.add,
+    Route: routes.add,
+    Rule: lambda rule, _: rules.add(rule),
+    Neighbour: neighbours.add,
+    FdbEntry: fdb.add,
+}
+_REMOVE: dict[type[Object], Callable[..., bytes]] = {
+    Address: addresses.remove,
+    Route: routes.remove,
+    Rule: lambda rule, _: rules.remove(rule),
+    Neighbour: neighbours.remove,
+    FdbEntry: fdb.remove,
+}
 
 
 def change_peer(old: Veth | None, new: Veth) -> list[bytes]:
@@ -100,38 +126,6 @@ def _peer_namespace(link: Link, descriptor_of: DescriptorOf) -> int | None:
     if peer == HOST:
         raise InvalidRequest(f"describe the veth pair of {link.name} at its end in the host")
     return descriptor_of(peer)
-
-
-def _add(item: Object, index_of: IndexOf) -> bytes:
-    match item:
-        case Address():
-            return addresses.add(item, index_of)
-        case Route():
-            return routes.add(item, index_of)
-        case Rule():
-            return rules.add(item)
-        case Neighbour():
-            return neighbours.add(item, index_of)
-        case FdbEntry():
-            return fdb.add(item, index_of)
-    raise InvalidRequest(f"a {type(item).__name__} cannot be added by rtnetlink")
-
-
-def _remove(item: Object, index_of: IndexOf) -> list[bytes]:
-    match item:
-        case Link():
-            return [] if is_given(item) else [links.remove(item)]
-        case Address():
-            return [addresses.remove(item, index_of)]
-        case Route():
-            return [routes.remove(item, index_of)]
-        case Rule():
-            return [rules.remove(item)]
-        case Neighbour():
-            return [neighbours.remove(item, index_of)]
-        case FdbEntry():
-            return [fdb.remove(item, index_of)]
-    raise InvalidRequest(f"a {type(item).__name__} cannot be removed by rtnetlink")
 
 
 def _replace(old: Object, new: Object, index_of: IndexOf) -> list[bytes]:

@@ -146,12 +146,10 @@ class RouteBatch:
         self._links_waiting.pop(namespace, None)
         if not waiting:
             return
-        refused: set[_Waiting] = set()
-        for together, row in groupby(waiting, _removes_link):
-            items = list(row)
-            if together and len(items) > 1 and self._remove_links(namespace, items):
-                continue
-            refused |= self._send_round(namespace, [(item, item.first) for item in items])
+        if any(map(_removes_link, waiting)):
+            refused = self._send_with_removals(namespace, waiting)
+        else:
+            refused = self._send_round(namespace, [(item, item.first) for item in waiting])
         for item in waiting:
             if item not in refused and item.counts:
                 item.run.done.append(item.operation)
@@ -160,6 +158,15 @@ class RouteBatch:
         for item in going_on:
             if item.counts and item.run.may(item.operation):
                 self._set_up_peer(item.run, item.operation)
+
+    def _send_with_removals(self, namespace: str, waiting: Sequence[_Waiting]) -> set[_Waiting]:
+        refused: set[_Waiting] = set()
+        for together, row in groupby(waiting, _removes_link):
+            items = list(row)
+            if together and len(items) > 1 and self._remove_links(namespace, items):
+                continue
+            refused |= self._send_round(namespace, [(item, item.first) for item in items])
+        return refused
 
     def _remove_links(self, namespace: str, items: Sequence[_Waiting]) -> bool:
         """Remove several links in the time of one; False when they must go one by one."""

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,16 @@ _MESSAGE_TEXT = 1
 _MISSING_ATTRIBUTE = 5
 
 
+class _Buffers(threading.local):
+    """Where a thread's datagrams arrive, whichever socket they come from."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(_DATAGRAM)
+
+
+_buffers = _Buffers()
+
+
 class Refusal(NamedTuple):
     """The kernel's answer to a message that it did not carry out."""
 
@@ -67,7 +78,7 @@ class NetlinkSocket:
     Raises KernelRefused when the socket cannot be opened.
     """
 
-    __slots__ = ("_buffer", "_portid", "_sequence", "_socket")
+    __slots__ = ("_large", "_portid", "_sequence", "_socket")
 
     def __init__(
         self, protocol: int = ROUTE, namespace: int | None = None, timeout: float | None = 10.0
@@ -84,7 +95,7 @@ class NetlinkSocket:
             raise KernelRefused("opening a netlink socket", error.errno or 0) from error
         self._sequence = 0
         self._portid: int | None = None
-        self._buffer = bytearray(_DATAGRAM)
+        self._large = False
         if timeout is not None:
             seconds = int(timeout)
             limit = struct.pack("@ll", seconds, int((timeout - seconds) * 1e6))
@@ -115,6 +126,7 @@ class NetlinkSocket:
 
     def join(self, group: int) -> None:
         """Receive the notifications of a multicast group (RTNLGRP_*, NFNLGRP_*)."""
+        self._make_room()
         # A socket without a port id is passed by (do_one_broadcast in af_netlink.c).
         if not self.portid:
             raise KernelRefused("binding a netlink socket", errno.EADDRINUSE)
@@ -126,6 +138,16 @@ class NetlinkSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
         except PermissionError:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+    def _make_room(self) -> None:
+        """Let much wait to be read; answers to requests are small."""
+        if self._large:
+            return
+        self._large = True
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
     def next_sequence(self, count: int = 1) -> int:
         """Reserve `count` sequence numbers and return the first."""
@@ -151,17 +173,18 @@ class NetlinkSocket:
 
         Raises Overrun when earlier ones were lost, TimeoutError when nothing came in time.
         """
+        buffer = _buffers.bytes
         try:
-            size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+            size = self._socket.recv_into(buffer, 0, socket.MSG_TRUNC)
         except BlockingIOError:
             raise TimeoutError("no answer from the kernel's netlink in time") from None
         except OSError as error:
             if error.errno == errno.ENOBUFS:
                 raise Overrun from None
             raise
-        if size > len(self._buffer):
+        if size > _DATAGRAM:
             raise Overrun
-        return bytes(memoryview(self._buffer)[:size])
+        return bytes(memoryview(buffer)[:size])
 
     def request(self, messages: Sequence[bytes]) -> list[Refusal | None]:
         """Have the kernel carry out messages, in order; one result each, None for done.
@@ -226,6 +249,7 @@ class NetlinkSocket:
         what comes out is one consistent state. `what` names the thing read in errors.
         Raises KernelRefused.
         """
+        self._make_room()
         for _ in range(_DUMP_TRIES):
             found = self._dump(message, what)
             if found is not None:
@@ -290,8 +314,4 @@ def _open(protocol: int) -> socket.socket:
     option(_SOL_NETLINK, _CAP_ACK, 1)
     with contextlib.suppress(OSError):  # since Linux 4.20
         option(_SOL_NETLINK, _GET_STRICT_CHK, 1)
-    try:
-        option(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-    except PermissionError:
-        option(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     return opened
