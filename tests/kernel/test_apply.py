@@ -330,6 +330,18 @@ def test_a_file_left_by_a_reboot_is_in_nobodys_way(kernel: Kernel) -> None:
     assert not namespaces.has_vanished(kernel.place("blue1").path, None)
 
 
+def test_a_namespace_may_have_a_file_of_another_name(kernel: Kernel, run_dir: Path) -> None:
+    path = str(run_dir / "netns" / "other-name")
+    lo = Link(namespace="blue1", name="lo", kind=Loopback(), mtu=1400)
+    kernel.apply((Add(Namespace(namespace="blue1", path=path)),))
+    kernel.apply((Add(lo),))
+    seen = observe({"blue1": path}).get(lo.key)
+    assert isinstance(seen, Link)
+    assert seen.mtu == 1400
+    kernel.apply((Remove(Namespace(namespace="blue1", path=path)),))
+    assert namespaces.has_vanished(path, None)
+
+
 def test_a_foreign_namespace_is_used_and_never_deleted(
     kernel: Kernel, netns: Callable[[str], Place], ip: Ip
 ) -> None:

@@ -221,6 +221,8 @@ class Kernel:
             if not ours:
                 raise NotFound(f"no network namespace at {path}")
             created = self._create_namespace(path)
+            if path != self.place(name).path:
+                self._adopted[name] = Place(path, created.inode)
         session.welcome(name, created.socket)
 
     def _apply_sysctl(self, operation: Operation, session: Session, repair: bool) -> None:
