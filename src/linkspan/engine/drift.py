@@ -23,6 +23,8 @@ from linkspan.kernel.netfilter import monitor as ruleset
 
 SETTLE = 0.02
 """Seconds from the first notification to looking: changes come in bursts."""
+FIRST_PATIENCE, LONGEST_PATIENCE = 0.1, 10.0
+"""Seconds until a repair that failed is tried again; doubled each time."""
 LOOK_AROUND = 2.0
 """Seconds between looking for what no notification tells."""
 
@@ -128,6 +130,7 @@ class Drift:
     # Putting right --------------------------------------------------------------------
 
     async def _work(self) -> None:
+        patience = FIRST_PATIENCE
         while True:
             await self._news.wait()
             await asyncio.sleep(SETTLE)
@@ -141,15 +144,18 @@ class Drift:
                     await self._repair("firewall", self._reconciler.restore_firewall())
                 if everything:
                     await self._repair("host", self._reconciler.reconcile())
-                    continue
-                for identity in sandboxes:
-                    await self._check(identity)
-                if uplinks:
-                    await self._repair("uplinks", self._reconciler.refresh_uplinks())
+                else:
+                    for identity in sandboxes:
+                        await self._check(identity)
+                    if uplinks:
+                        await self._repair("uplinks", self._reconciler.refresh_uplinks())
+                patience = FIRST_PATIENCE
             except Exception:
+                # Something else changed at the same moment, most likely: compare everything.
                 log.exception("repairing failed; trying again")
                 self._everything = True
-                await asyncio.sleep(1)
+                await asyncio.sleep(patience)
+                patience = min(2 * patience, LONGEST_PATIENCE)
                 self._news.set()
 
     async def _check(self, identity: str) -> None:

@@ -54,8 +54,7 @@ def describe_operation(operation: Operation, names: Mapping[str, str] | None = N
         was = [
             f"{field} was {getattr(operation.old, field)}"
             for field in item.__struct_fields__
-            if field not in ("kind", "port")
-            and getattr(item, field) is not None
+            if isinstance(getattr(item, field), (str, int))
             and getattr(item, field) != getattr(operation.old, field)
         ]
         if was:
