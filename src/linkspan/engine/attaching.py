@@ -161,8 +161,12 @@ async def _change_kernel(core: Core, sandbox: Sandbox, undo: contextlib.AsyncExi
         core.host.adopt(sandbox.namespace, sandbox.netns, sandbox.inode)
         undo.callback(core.host.disown, sandbox.namespace)
     plane = core.describe(sandbox)
+    # Names get ready beside the kernel's work: they need nothing but the namespace.
+    naming = asyncio.create_task(core.rename(None, sandbox))
+    undo.push_async_callback(core.rename, sandbox, None)
     await core.writer.apply(creation(plane))
     undo.push_async_callback(core.writer.apply, removal(plane))
+    await naming
     return sandbox
 
 

@@ -74,6 +74,8 @@ async def _connect(
         reach("connect.stored")
         await core.writer.apply(change)
         undo.push_async_callback(core.writer.apply, back)
+        undo.push_async_callback(core.rename, after, before)
+        await core.rename(before, after)
         reach("connect.applied")
         if _published_at(before) != _published_at(after):
             await settle_flows(core, after.ports)
@@ -102,6 +104,7 @@ async def disconnect(
             return Plan(change, {before.id: before.name})
         with contextlib.suppress(*((Exception,) if force else ())):
             await core.writer.apply(change)
+        await core.rename(before, after)
         reach("disconnect.applied")
         await core.save(
             write_sandbox(after, before), about("disconnected", after, network=network.name)

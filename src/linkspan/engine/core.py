@@ -16,6 +16,7 @@ from linkspan.engine.entries import UPLINKS, Write
 from linkspan.engine.events import EventLog, Happening
 from linkspan.engine.gate import Gate
 from linkspan.engine.host import Host
+from linkspan.engine.naming import Naming, NoNames
 from linkspan.engine.ports import Ports
 from linkspan.engine.register import Register
 from linkspan.engine.settings import Settings
@@ -30,11 +31,19 @@ MAKERS = 2
 class Core:
     """One engine's parts. Belongs to the event loop that is running when it is made."""
 
-    def __init__(self, settings: Settings, host: Host, store: Store, events: EventLog) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        host: Host,
+        store: Store,
+        events: EventLog,
+        naming: Naming | None = None,
+    ) -> None:
         self.settings = settings
         self.host = host
         self.store = store
         self.events = events
+        self.naming = naming or NoNames()
         self.register = Register()
         self.addresses = Addresses()
         self.ports = Ports(host, settings.port_range)
@@ -49,6 +58,10 @@ class Core:
     def describe(self, sandbox: Sandbox) -> DataPlane:
         """The sandbox's piece of the data plane."""
         return describe_sandbox(sandbox, self.register.networks)
+
+    async def rename(self, before: Sandbox | None, after: Sandbox | None) -> None:
+        """Have a sandbox found by its names, or not any more; None is one that is not there."""
+        await self.naming.change(before, after, self.register.networks)
 
     async def observe(self, places: Mapping[str, str | None]) -> DataPlane:
         """What is in some namespaces."""
@@ -93,10 +106,15 @@ class Core:
         """Run a blocking function that no answer waits for."""
         self.do_later(what, asyncio.to_thread(function, *given))
 
-    async def close(self) -> None:
-        """Finish what was to be done later, and everything that waits for the kernel."""
+    async def settle(self) -> None:
+        """Finish what was to be done later."""
         while self._later:
             await asyncio.gather(*self._later)
+
+    async def close(self) -> None:
+        """Finish what was to be done later, and everything that waits for the kernel."""
+        await self.settle()
+        await self.naming.close()
         await self.writer.close()
         self._makers.shutdown()
         self.host.close()

@@ -32,6 +32,7 @@ async def remove_sandbox(
         if dry_run:
             return Plan(change, {sandbox.id: sandbox.name})
         reach("detach.begin")
+        await core.rename(sandbox, None)
         await _take_down(core, change, force)
         reach("detach.applied")
         await core.save(delete_sandbox(sandbox), about("detached", sandbox))
@@ -62,6 +63,7 @@ async def release_held(core: Core, sandbox: Sandbox, state: str) -> Sandbox:
         endpoints=tuple(map(without_addresses, sandbox.endpoints)) if kept else (),
         ports=sandbox.ports if kept else (),
     )
+    await core.rename(sandbox, after)
     await _take_down(core, removal(core.describe(sandbox)), force=not sandbox.made)
     reach("release.applied")
     await core.save(write_sandbox(after, sandbox), about(state, after))

@@ -24,6 +24,7 @@ from linkspan.engine.events import EventLog
 from linkspan.engine.host import Host, KernelHost
 from linkspan.engine.loading import load_records
 from linkspan.engine.lock import Lock
+from linkspan.engine.naming import Naming
 from linkspan.engine.networks import Networks
 from linkspan.engine.plans import Plan
 from linkspan.engine.purging import purge, remove_files
@@ -52,10 +53,13 @@ class Engine:
         self._closing = self._purged = False
 
     @classmethod
-    async def open(cls, settings: Settings, host: Host | None = None) -> Engine:
+    async def open(
+        cls, settings: Settings, host: Host | None = None, naming: Naming | None = None
+    ) -> Engine:
         """Take the lock, read the store, and make the host as it says.
 
-        `host` is for tests; it is this thread's namespace otherwise. Raises Conflict when
+        `host` is for tests; it is this thread's namespace otherwise. `naming` answers
+        containers; without it they have no names. Raises Conflict when
         another daemon works here or with these folders, StorageFailed, KernelRefused.
         """
         with contextlib.ExitStack() as undo:
@@ -65,7 +69,7 @@ class Engine:
                 host = KernelHost(settings.run_dir)
             store = SqliteStore(os.path.join(settings.state_dir, STORE_FILE))
             events = await EventLog.open(store)
-            core = Core(settings, host, store, events)
+            core = Core(settings, host, store, events, naming)
             engine = cls(core, undo.pop_all())
         try:
             await load_records(core)
@@ -163,6 +167,10 @@ class Engine:
     def sandbox(self, ref: str) -> Sandbox:
         """The sandbox of this name, id, or unique beginning of an id. Raises NotFound."""
         return self._core.register.sandbox(ref)
+
+    def resolv_conf(self, sandbox: Sandbox) -> str | None:
+        """The text of its /etc/resolv.conf; None when it has no resolver of ours."""
+        return self._core.naming.resolv_conf(sandbox, self._core.register.networks)
 
     def members(self, network_ref: str) -> list[Sandbox]:
         """The sandboxes on a network, in the order in which they joined. Raises NotFound."""

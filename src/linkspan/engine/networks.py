@@ -74,6 +74,7 @@ class Networks:
                 raise
             core.addresses.open(network)
             core.register.put_network(network)
+            await core.naming.put_network(network)
             return network
 
     async def remove(self, ref: str, *, dry_run: bool = False) -> Plan | None:
@@ -98,6 +99,7 @@ class Networks:
                 raise
             core.register.drop_network(network)
             core.addresses.close(network)
+            await core.naming.drop_network(network.id)
         return None
 
     async def prune(self, *, dry_run: bool = False) -> list[Network] | Plan:

@@ -116,12 +116,14 @@ class Reconciler:
                 if not await self._pass(notes):
                     break
             await self._note_inodes()
+            register = self._core.register
+            await self._core.naming.replace(register.networks.values(), register.sandboxes.values())
             return notes.finish()
 
     async def check(self, sandbox: Sandbox) -> Report:
         """Put one sandbox right, or find that it is gone. The caller keeps others away."""
         notes = _Notes({sandbox.id: sandbox.name})
-        core = self._core
+        core, before = self._core, sandbox
         if await self._is_gone(sandbox):
             await release_held(core, sandbox, "gone")
             notes.gone.append(sandbox.name)
@@ -134,6 +136,7 @@ class Reconciler:
             if not await self._apply([change], notes):
                 break
         await self._note_inodes([sandbox])
+        await core.rename(before, core.register.sandboxes[sandbox.id])
         return notes.finish()
 
     async def restore_firewall(self) -> Report:

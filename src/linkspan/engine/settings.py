@@ -32,6 +32,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Host ports that are given to published ports without one (RFC 6335, section 6:
     dynamic ports), both ends included."""
 
+    resolv_conf: str = "/etc/resolv.conf"
+    """Whom containers' questions for outside names are passed on to: the host's servers."""
+
     @property
     def namespace_dir(self) -> str:
         """Where the files of namespaces that we made are."""
@@ -53,7 +56,7 @@ def load_settings(path: str | None = None, **overrides: object) -> Settings:
     first, last = settings.port_range
     if not 0 < first <= last < 65536:
         raise InvalidRequest(f"settings: port_range {first}-{last} is no range of ports")
-    for name in ("state_dir", "run_dir"):
+    for name in ("state_dir", "run_dir", "resolv_conf"):
         if not os.path.isabs(getattr(settings, name)):
             raise InvalidRequest(
                 f"settings: {name} is {getattr(settings, name)!r}; give an absolute path"
