@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from linkspan.api.operation import Answer, Call, Operation, Service, Stream, read_query
+from linkspan.api.operation import JSON, Answer, Call, Operation, Service, Stream, read_query
 from linkspan.api.refusals import answer_error, explain_body, refuse
 from linkspan.errors import InvalidRequest
 
@@ -51,7 +51,7 @@ class PathEndpoint:
         method = scope["method"]
         operation = self.operations.get("GET" if method == "HEAD" else method)
         if operation is None:
-            await send_answer(send, self._refuse_method(scope))
+            await send_answer(send, self.refuse_method(scope))
             return
         try:
             call = await self._read(operation, scope, receive)
@@ -63,22 +63,36 @@ class PathEndpoint:
         except ClientGone:
             return
         except TooLarge:
-            answer = refuse(413, "too_large", f"the body is longer than {MOST_BODY} bytes")
+            message = f"the body is longer than {MOST_BODY} bytes"
+            answer = self.refuse(413, "too_large", message)
         except Exception as error:
-            answer = answer_error(error, f"{method} {scope['path']}")
+            answer = self.answer_error(error, f"{method} {scope['path']}")
         await send_answer(send, answer, body=method != "HEAD")
 
-    def _refuse_method(self, scope: Scope) -> Answer:
+    def refuse(self, status: int, code: str, message: str) -> Answer:
+        """An answer that says no, as clients of this API read it."""
+        return refuse(status, code, message)
+
+    def answer_error(self, error: BaseException, doing: str) -> Answer:
+        """The answer for an exception, as clients of this API read it."""
+        return answer_error(error, doing)
+
+    def read_query(self, operation: Operation, pairs: list[tuple[str, str]]) -> dict[str, Any]:
+        """The query as the handler wants it. Raises InvalidRequest."""
+        return read_query(operation.query, pairs)
+
+    def refuse_method(self, scope: Scope) -> Answer:
+        """The answer for a method that the path does not have."""
         allowed = ", ".join(sorted(self.operations))
         message = f"{scope['method']} is not possible on {scope['path']}; possible: {allowed}"
-        answer = refuse(405, "method_not_allowed", message)
+        answer = self.refuse(405, "method_not_allowed", message)
         answer.headers = (("allow", allowed),)
         return answer
 
     async def _read(self, operation: Operation, scope: Scope, receive: Receive) -> Call:
         query_text = scope["query_string"].decode("latin-1")
         pairs = parse_qsl(query_text, keep_blank_values=True) if query_text else []
-        query = read_query(operation.query, pairs)
+        query = self.read_query(operation, pairs)
         body = None
         if operation.takes is not None:
             body = await self._decode(operation, receive)
@@ -136,7 +150,7 @@ class PathEndpoint:
                 await self._end_early(send, started)
             raise
         except Exception as error:
-            refusal = answer_error(error, f"{operation.method} {operation.path}")
+            refusal = self.answer_error(error, f"{operation.method} {operation.path}")
             if not started:
                 await send_answer(send, refusal)
             else:
@@ -153,7 +167,8 @@ class PathEndpoint:
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
-                await send_answer(send, refuse(503, "unreachable", "the daemon is stopping"))
+                refusal = self.refuse(503, "unreachable", "the daemon is stopping")
+                await send_answer(send, refusal)
 
 
 async def read_body(receive: Receive) -> bytes:
@@ -190,8 +205,9 @@ async def send_answer(send: Send, answer: Answer, body: bool = True) -> None:
     data = b""
     if answer.status != 204:
         data = answer.value if isinstance(answer.value, bytes) else _encoder.encode(answer.value)
-        data += b"\n"
-        headers.append((b"content-type", b"application/json"))
+        if answer.content_type == JSON:
+            data += b"\n"
+        headers.append((b"content-type", answer.content_type.encode()))
         headers.append((b"content-length", b"%d" % len(data)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": data if body else b""})

@@ -17,6 +17,7 @@ from linkspan.errors import InvalidRequest
 if TYPE_CHECKING:
     from linkspan.engine.engine import Engine
 
+JSON = "application/json"
 TRUE = frozenset({"true", "1", ""})
 FALSE = frozenset({"false", "0"})
 
@@ -79,6 +80,8 @@ class Answer(msgspec.Struct):
     status: int = 200
     value: Any = None
     headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = JSON
+    """Of a value that is bytes; any other is encoded as JSON."""
     afterwards: Callable[[], None] | None = None
 
 
