@@ -237,6 +237,7 @@ class Engine:
             # What repairs a flushed firewall must not repair this.
             await self._drift.close()
             failed = await self.containers.purge()
+            self._purged = True
         done = await self._finish(purge(self._core, dry_run=dry_run))
         if isinstance(done, Report) and failed:
             return msgspec.structs.replace(done, failed=(*failed, *done.failed))
