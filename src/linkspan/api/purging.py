@@ -9,6 +9,7 @@ from linkspan.api.rights import check_rights
 from linkspan.engine.engine import Engine
 from linkspan.engine.reconcile import Report
 from linkspan.engine.settings import Settings
+from linkspan.names.client import NamesService
 
 
 def purge_host(settings: Settings) -> ReportView:
@@ -23,7 +24,9 @@ def purge_host(settings: Settings) -> ReportView:
 
 
 async def _purge(settings: Settings) -> Report:
-    engine = await Engine.open(settings)
+    engine = await Engine.open(
+        settings, naming=NamesService(settings.run_dir, settings.resolv_conf)
+    )
     try:
         report = await engine.purge()
         assert isinstance(report, Report)

@@ -21,8 +21,8 @@ from linkspan.drivers.records import Network, Sandbox
 from linkspan.errors import LinkspanError, RuntimeFailed
 from linkspan.names import control, process
 from linkspan.names.records import Change, Host, Names, Resolver, Zone
-from linkspan.names.resolvconf import HOST_FILE
-from linkspan.names.table import change_of, describe_names, zone_of
+from linkspan.names.resolvconf import HOST_FILE, HostFile, resolv_conf_of_host
+from linkspan.names.table import change_of, describe_names, resolver_of, zone_of
 
 log = logging.getLogger("linkspan.names")
 PATIENCE = 10.0
@@ -120,6 +120,12 @@ class NamesService:
             return None
         reply = await (await self._connect()).request(control.Inspect())
         return reply if isinstance(reply, control.State) else None
+
+    def resolv_conf(self, sandbox: Sandbox, networks: Mapping[str, Network]) -> str | None:
+        """The text of a container's /etc/resolv.conf; None when nobody answers it here."""
+        if resolver_of(sandbox, networks) is None:
+            return None
+        return resolv_conf_of_host(HostFile(self._host_file).configuration)
 
     # The process
 

@@ -48,6 +48,9 @@ class FakeEngine:
         self.by_id[sandbox.id] = msgspec.structs.replace(sandbox, state="exited", endpoints=())
         return None
 
+    def resolv_conf(self, sandbox: Sandbox) -> str | None:
+        return None
+
     async def restore_sandbox(self, ref: str) -> Sandbox:
         await self._step("restore")
         sandbox = self.sandbox(ref)
@@ -134,6 +137,9 @@ class FakeRuntime:
 
     def found(self) -> list[str]:
         return sorted(self.states)
+
+    async def update_resolv_conf(self, id: str, text: str) -> None:
+        self.specs[id] = msgspec.structs.replace(self.specs[id], resolv_conf=text)
 
     async def update_hosts(self, id: str, text: str) -> None:
         self.specs[id] = msgspec.structs.replace(self.specs[id], hosts=text)

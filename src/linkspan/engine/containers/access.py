@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linkspan.engine.containers.files import compose_hosts
+from linkspan.engine.containers.files import compose_hosts, read_resolv_conf
 from linkspan.engine.containers.networking import Networking
 from linkspan.engine.containers.records import ContainerRecord, Records
 from linkspan.engine.runtime.runtime import Runtime
@@ -120,12 +120,16 @@ class Access:
             yield entry
 
     async def network_changed(self, sandbox_id: str) -> None:
-        """Tell a container that runs of its present addresses, in its /etc/hosts."""
+        """Tell a container that runs of its present network: /etc/hosts, /etc/resolv.conf."""
         record = self._records.by_id.get(sandbox_id)
         if record is not None and record.status in ("created", "running"):
-            text = compose_hosts(self._engine.sandbox(sandbox_id))
+            sandbox = self._engine.sandbox(sandbox_id)
+            resolvers = self._engine.resolv_conf(sandbox) or read_resolv_conf(
+                host_mode=sandbox.host_mode
+            )
             with contextlib.suppress(NotFound):  # it ended just now
-                await self._runtime.update_hosts(sandbox_id, text)
+                await self._runtime.update_hosts(sandbox_id, compose_hosts(sandbox))
+                await self._runtime.update_resolv_conf(sandbox_id, resolvers)
 
     def _find(self, ref: str) -> ContainerRecord:
         if ref in self._records.by_id:

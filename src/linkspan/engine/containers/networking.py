@@ -16,6 +16,10 @@ class Networking(Protocol):
         """The sandbox of this name or id; NotFound when there is none."""
         ...
 
+    def resolv_conf(self, sandbox: Sandbox) -> str | None:
+        """The text of its /etc/resolv.conf; None when it has no resolver of ours."""
+        ...
+
     @overload
     async def create_sandbox(
         self,
