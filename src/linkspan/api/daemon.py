@@ -25,6 +25,7 @@ from linkspan.api.readiness import notify
 from linkspan.api.rights import check_rights
 from linkspan.engine.engine import Engine
 from linkspan.engine.settings import Settings
+from linkspan.names.client import NamesService
 
 logger = logging.getLogger("linkspan.daemon")
 
@@ -79,7 +80,9 @@ async def serve(settings: Settings, socket_path: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _begin_closing, closing, signal.Signals(number).name)
     started = time.monotonic()
-    opening = asyncio.ensure_future(Engine.open(settings))
+    opening = asyncio.ensure_future(
+        Engine.open(settings, naming=NamesService(settings.run_dir, settings.resolv_conf))
+    )
     if not await _finished_before(opening, closing):
         return
     engine = opening.result()

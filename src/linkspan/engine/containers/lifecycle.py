@@ -75,7 +75,8 @@ class Lifecycle:
             hostname=choose_hostname(sandbox),
             netns=None if sandbox.host_mode else sandbox.netns,
             hosts=compose_hosts(sandbox),
-            resolv_conf=read_resolv_conf(host_mode=sandbox.host_mode),
+            resolv_conf=self.engine.resolv_conf(sandbox)
+            or read_resolv_conf(host_mode=sandbox.host_mode),
         )
         started = await self.runtime.create(spec)
         reach("container.prepared")
