@@ -87,6 +87,7 @@ def examine_host(interfaces: Sequence[str] = ()) -> DoctorView:
         needed = [*(features.links[kind] for kind in ESSENTIAL), features.firewall]
         essential_is_there = all(finding.present for finding in needed)
     checks += check_host()
+    checks += check_user_namespaces()
     checks += check_programs()
     checks += check_firewalls(interfaces)
     return DoctorView(usable=essential_is_there, kernel=platform.release(), checks=checks)
@@ -157,7 +158,8 @@ def from_finding(
 ) -> Check:
     """A feature that is there or not."""
     state = {True: "ok", False: "missing", None: "unknown"}[finding.present]
-    found = "here" if finding.present else finding.detail or "not here"
+    missing = f"not here: {finding.detail}" if finding.detail else "not here"
+    found = "here" if finding.present else missing
     return Check(
         area=area,
         name=name,
@@ -190,6 +192,32 @@ def check_host() -> Iterator[Check]:
         needed_by=["linkspan run without --rootfs"],
         advice="" if overlay else "try `modprobe overlay`, or give containers a --rootfs",
     )
+
+
+def check_user_namespaces() -> Iterator[Check]:
+    """Whether people other than root can have namespaces of their own, to try things in."""
+    settings = {
+        name: read_number(f"/proc/sys/{name}")
+        for name in ("user/max_user_namespaces", "kernel/unprivileged_userns_clone")
+    }
+    closed = [name for name, value in settings.items() if value == 0]
+    unknown = settings["user/max_user_namespaces"] is None
+    yield Check(
+        area="host",
+        name="user namespaces",
+        state="missing" if closed or unknown else "ok",
+        found="not here" if unknown else f"{closed[0]} is 0" if closed else "here",
+        needed_by=["trying linkspan without root"],
+    )
+
+
+def read_number(path: str) -> int | None:
+    """The number that a file holds; None if there is no such file."""
+    try:
+        with open(path) as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return None
 
 
 def check_programs() -> Iterator[Check]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -55,11 +55,15 @@ class PathEndpoint:
             return
         try:
             call = await self._read(operation, scope, receive)
-            if operation.streams or operation.waits:
+            if method == "HEAD" and operation.streams:
+                answer = await self._answer_head(operation, call)
+            elif operation.streams or operation.waits:
                 await self._answer_slowly(operation, call, receive, send)
                 return
-            answer = await operation.handler(call)
-            assert isinstance(answer, Answer)
+            else:
+                found = await operation.handler(call)
+                assert isinstance(found, Answer)
+                answer = found
         except ClientGone:
             return
         except TooLarge:
@@ -111,6 +115,14 @@ class PathEndpoint:
         except RecursionError:
             raise InvalidRequest("the body is nested too deeply") from None
 
+    async def _answer_head(self, operation: Operation, call: Call) -> Answer:
+        """What a stream would begin with."""
+        found = await operation.handler(call)
+        if isinstance(found, Answer):
+            return found
+        await _close(found.pieces)
+        return Answer(204, headers=(("content-type", found.content_type),))
+
     async def _answer_slowly(
         self, operation: Operation, call: Call, receive: Receive, send: Send
     ) -> None:
@@ -157,10 +169,8 @@ class PathEndpoint:
                 # The status has gone out; a cut connection tells the client all the same.
                 raise
         finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                with contextlib.suppress(Exception):
-                    await close()
+            if pieces is not None:
+                await _close(pieces)
 
     async def _end_early(self, send: Send, started: bool) -> None:
         with contextlib.suppress(Exception):
@@ -213,6 +223,14 @@ async def send_answer(send: Send, answer: Answer, body: bool = True) -> None:
     await send({"type": "http.response.body", "body": data if body else b""})
     if answer.afterwards is not None:
         answer.afterwards()
+
+
+async def _close(pieces: AsyncIterator[bytes]) -> None:
+    """End a source of pieces early."""
+    close = getattr(pieces, "aclose", None)
+    if close is not None:
+        with contextlib.suppress(Exception):
+            await close()
 
 
 async def _start_stream(send: Send, stream: Stream) -> None:

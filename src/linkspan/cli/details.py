@@ -32,7 +32,7 @@ def print_network(one: Mapping[str, Any]) -> None:
         print_table(
             ["MEMBER", "INTERFACE", "IPV4", "IPV6", "MAC"],
             [
-                [m["sandbox"], m["interface"], *(m[key] or "-" for key in ("ipv4", "ipv6", "mac"))]
+                [m["sandbox"], m["interface"], m["ipv4"] or "", m["ipv6"] or "", m["mac"] or ""]
                 for m in one["endpoints"]
             ],
         )
@@ -71,11 +71,11 @@ def print_sandbox(one: Mapping[str, Any]) -> None:
             [
                 [
                     e["network"],
-                    e["interface"] or "-",
-                    ", ".join(filter(None, (e["ipv4"], e["ipv6"]))) or "-",
-                    ", ".join(filter(None, (e["gateway"], e["gateway_ipv6"]))) or "-",
-                    e["mac"] or "-",
-                    e["host_interface"] or "-",
+                    e["interface"],
+                    [address for address in (e["ipv4"], e["ipv6"]) if address],
+                    [address for address in (e["gateway"], e["gateway_ipv6"]) if address],
+                    e["mac"] or "",
+                    e["host_interface"],
                 ]
                 for e in one["endpoints"]
             ],

@@ -174,8 +174,8 @@ def list_networks(quiet: bool, output: str) -> None:
                     shorten(one["id"]),
                     one["name"],
                     one["driver"],
-                    ", ".join(s["subnet"] for s in one["subnets"]) or "-",
-                    one["interface"] or "-",
+                    [subnet["subnet"] for subnet in one["subnets"]],
+                    one["interface"],
                     str(len(one["endpoints"])),
                     "no" if one["internal"] or one["driver"] == "null" else "yes",
                 ]

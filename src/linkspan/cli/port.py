@@ -37,7 +37,7 @@ def port(names: tuple[str, ...], output: str) -> None:
                     render_target(entry),
                     entry["protocol"],
                     entry["sandbox"],
-                    entry["network"] or "-",
+                    entry["network"] or "",
                 ]
                 for entry in found
             ],
@@ -66,5 +66,5 @@ def render_target(entry: dict[str, Any]) -> str:
     """`10.20.0.2:80`."""
     address = entry["address"]
     if address is None:
-        return "-"
+        return ""
     return f"{f'[{address}]' if ':' in address else address}:{render_span(*inside_of(entry))}"

@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from linkspan.cli.details import describe_status
 from linkspan.cli.several import print_each
 from linkspan.cli.state import connect, format_option, quiet_option, reads
-from linkspan.cli.tables import print_json, print_table, render_age, render_ports, shorten
+from linkspan.cli.tables import Cell, print_json, print_table, render_age, render_port, shorten
 
 LONGEST_COMMAND = 30
 
@@ -51,15 +50,15 @@ def is_at_rest(one: Mapping[str, Any]) -> bool:
     )
 
 
-def describe(one: Mapping[str, Any]) -> list[str]:
+def describe(one: Mapping[str, Any]) -> list[Cell]:
     """A row."""
     return [
         shorten(one["id"]),
         one["name"],
         describe_state(one),
-        ", ".join(map(describe_endpoint, one["endpoints"]))
-        or ("host" if not one["netns"] else "-"),
-        render_ports(one["ports"]),
+        [describe_endpoint(endpoint) for endpoint in one["endpoints"]]
+        or ("" if one["netns"] else "host"),
+        [render_port(port) for port in one["ports"]],
         describe_command(one["container"]),
         render_age(one["created"]),
     ]
@@ -69,7 +68,11 @@ def describe_state(one: Mapping[str, Any]) -> str:
     """The container's status if there is one, else the state of the sandbox."""
     if one["container"] is None or one["state"] == "gone":
         return str(one["state"])
-    return describe_status(one["container"])
+    container = one["container"]
+    if container["status"] != "exited":
+        return str(container["status"])
+    code = container["exit_code"]
+    return f"exited ({'unknown' if code is None else code})"
 
 
 def describe_endpoint(endpoint: Mapping[str, Any]) -> str:

@@ -7,12 +7,19 @@ heading stands out and columns give way when the line is too short.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
+
+Cell: TypeAlias = str | Sequence[str]
+"""What stands in a cell: a text, or several of the same kind."""
+
+COMMAND = "COMMAND"
+SHORTEST_COMMAND = 10
+GAP = 2
+"""Blanks between two columns."""
 
 SHORT_ID = 12
 """Digits of an id in a table; enough to be unique, and the same as Docker shows."""
@@ -23,13 +30,18 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Rows below their headings; control characters in what others wrote are shown as such."""
-    cleaned = [[clean(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
-        print_on_terminal(headings, cleaned)
+        print_on_terminal(headings, rows)
     else:
-        print_plain(headings, cleaned)
+        print_plain(headings, [[join_cell(cell, ", ") for cell in row] for row in rows])
+
+
+def join_cell(cell: Cell, separator: str) -> str:
+    """The text of a cell, "-" for an empty one."""
+    parts = [cell] if isinstance(cell, str) else cell
+    return separator.join(map(clean, parts)) or "-"
 
 
 def print_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -41,19 +53,46 @@ def print_plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def print_on_terminal(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """The same, drawn by rich."""
+def print_on_terminal(headings: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """The same, drawn by rich: several things in a cell below each other, the heading bold.
+
+    Where the line is too short, commands are cut. Nothing else is: it is there to be copied.
+    """
+    from shutil import get_terminal_size
+
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    texts = [[join_cell(cell, "\n") for cell in row] for row in rows]
+    # rich would cut ids rather than write beyond the edge, so it is told of a wider terminal.
+    texts, width = fit_commands(headings, texts, get_terminal_size().columns)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index, heading in enumerate(headings):
-        # Names and ids are what people copy: they are never broken, later columns are.
-        table.add_column(heading, no_wrap=index < 2, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
-    Console(highlight=False).print(table)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    for row in texts:
+        table.add_row(*(Text(text, style=STATE_STYLES.get(text, "")) for text in row))
+    Console(highlight=False, width=width).print(table)
+
+
+def fit_commands(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> tuple[list[list[str]], int]:
+    """The rows with their commands cut to what `width` leaves, and the width they take."""
+    lines = [list(headings), *map(list, rows)]
+    widths = [
+        max(len(part) for line in lines for part in line[i].split("\n"))
+        for i in range(len(headings))
+    ]
+    total = sum(widths) + GAP * (len(widths) - 1)
+    if COMMAND in headings and total > width:
+        place = headings.index(COMMAND)
+        room = max(SHORTEST_COMMAND, widths[place] - (total - width))
+        total -= max(0, widths[place] - room)
+        for line in lines[1:]:
+            if len(line[place]) > room:
+                line[place] = line[place][: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return lines[1:], max(total, width)
 
 
 STATE_STYLES = {
@@ -86,11 +125,6 @@ def clean(text: str) -> str:
 def shorten(identifier: str) -> str:
     """The first digits of an id."""
     return identifier[:SHORT_ID]
-
-
-def render_ports(ports: Iterable[dict[str, Any]]) -> str:
-    """`0.0.0.0:8080->80/tcp, [::]:9000-9010->9000-9010/udp`, "-" for none."""
-    return ", ".join(map(render_port, ports)) or "-"
 
 
 def render_port(port: dict[str, Any]) -> str:
@@ -147,11 +181,3 @@ def print_plan(plan: dict[str, Any], output: str = "table") -> None:
 def is_plan(answer: Any) -> bool:
     """Whether the daemon answered with a plan."""
     return isinstance(answer, dict) and answer.keys() == {"plan"}
-
-
-def width_of_terminal() -> int:
-    """Columns of the terminal, 80 without one."""
-    try:
-        return os.get_terminal_size().columns
-    except OSError:
-        return 80
