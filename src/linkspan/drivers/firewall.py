@@ -5,6 +5,7 @@ frames whose MAC or address is not their port's own. The bridge table knows port
 bridges: a kernel may lack the bridge family's own metadata (NFT_BRIDGE_META). What differs
 from host to host is in the sets and maps; drivers state those as elements.
 docs/firewall.md explains each chain.
+frames.py has the second one.
 
 The rules are right whether bridged packets pass the IP hooks (bridge-nf-call-iptables 1)
 or not. With 1, a packet that one member of a network sends to the host and that is
@@ -35,21 +36,21 @@ from linkspan.dataplane.rules import (
     Reject,
     SetDefinition,
     SetField,
-    SetOf,
     Statement,
     Table,
     Verdict,
 )
+from linkspan.drivers.frames import BRIDGE_TABLE
+from linkspan.drivers.marks import CUT_MARK, NAME, TRANSLATED_MARK
 
-NAME = "linkspan"
-TRANSLATED_MARK = 0x08000000
-"""One bit of the packet mark: translated to a member of the isolated network it came from."""
+__all__ = ["BRIDGE_TABLE", "INET_TABLE", "NAME", "TABLES", "bridge", "inet"]
 
 _ACCEPT, _DROP, _RETURN = Verdict("accept"), Verdict("drop"), Verdict("return")
 _IN, _OUT = Meta("iifname"), Meta("oifname")
 _BRIDGES, _INTERNAL = Named("bridges"), Named("internal")
 _PROTOCOL_PORT = (Meta("l4proto"), Payload("th", "dport"))
 _NEW_FLOWS_FROM_LOOPBACK = Match(Payload("ip", "saddr"), "127.0.0.0/8")
+_CUT_OFF = Match(Masked(Ct("mark"), CUT_MARK), 0, "!=")
 
 
 def _rule(*statements: Statement, comment: str | None = None) -> FirewallRule:
@@ -187,6 +188,7 @@ _INET_CHAINS = (
     Chain(
         name="into_network",
         rules=(
+            _rule(_CUT_OFF, Verdict("goto", "cut")),
             _rule(Match(_concat(_IN, _OUT), Named("open")), _ACCEPT),
             _rule(Match(_IN, _INTERNAL), Verdict("goto", "refuse")),
             _rule(Match(_OUT, _INTERNAL), Verdict("goto", "refuse")),
@@ -204,6 +206,7 @@ _INET_CHAINS = (
     Chain(
         name="out_of_network",
         rules=(
+            _rule(_CUT_OFF, Verdict("goto", "cut")),
             _rule(Match(_IN, _INTERNAL), Verdict("goto", "refuse")),
             _rule(
                 Flags(Ct("state"), ("invalid",)),
@@ -212,6 +215,33 @@ _INET_CHAINS = (
                 comment="would leave with an untranslated address",
             ),
             _rule(_ACCEPT),
+        ),
+    ),
+    Chain(
+        name="cut_from_host",
+        hook="output",
+        type="filter",
+        priority=0,
+        rules=(_rule(_CUT_OFF, Flags(Ct("status"), ("dnat",)), Verdict("goto", "cut")),),
+    ),
+    Chain(
+        name="cut_to_host",
+        hook="input",
+        type="filter",
+        priority=0,
+        rules=(_rule(Match(_IN, _BRIDGES), _CUT_OFF, Verdict("goto", "cut")),),
+    ),
+    Chain(
+        name="cut",
+        rules=(
+            _rule(
+                Match(Meta("l4proto"), "tcp"),
+                Flags(Payload("tcp", "flags"), ("rst",)),
+                _ACCEPT,
+                comment="both ends may learn of it",
+            ),
+            _rule(Match(Meta("l4proto"), "tcp"), Counter(), Reject("tcp reset")),
+            _rule(Counter(), _DROP),
         ),
     ),
     Chain(
@@ -260,115 +290,7 @@ _INET_CHAINS = (
     ),
 )
 
-_BRIDGE_SETS = (
-    SetDefinition(name="checked", key=("ifname",), comment="ports whose sources are checked"),
-    SetDefinition(name="isolated", key=("ifname",), comment="ports kept apart from the others"),
-    SetDefinition(name="macs", key=("ifname", "ether_addr")),
-    SetDefinition(name="sources", key=("ifname", "ether_addr", "ipv4_addr")),
-    SetDefinition(name="sources6", key=("ifname", "ether_addr", "ipv6_addr")),
-)
-
-_FRAME = (_IN, Payload("ether", "saddr"))
-_BACK = (_OUT, Payload("ether", "saddr"))
-
-
-def _ether_type(name: str) -> Match:
-    return Match(Payload("ether", "type"), name)
-
-
-_BRIDGE_CHAINS = (
-    Chain(
-        name="check_sources",
-        hook="prerouting",
-        type="filter",
-        priority=-300,
-        rules=(
-            _rule(Match(_IN, Named("checked"), "!="), _ACCEPT),
-            _rule(
-                Match(_concat(*_FRAME), Named("macs"), "!="),
-                Counter(),
-                _DROP,
-                comment="a MAC that is not this port's own",
-            ),
-            _rule(
-                _ether_type("ip"),
-                Match(_concat(*_FRAME, Payload("ip", "saddr")), Named("sources")),
-                _ACCEPT,
-            ),
-            _rule(
-                _ether_type("arp"),
-                Match(
-                    _concat(_IN, Payload("arp", "saddr ether"), Payload("arp", "saddr ip")),
-                    Named("sources"),
-                ),
-                _ACCEPT,
-            ),
-            _rule(
-                _ether_type("arp"),
-                Match(_concat(_IN, Payload("arp", "saddr ether")), Named("macs")),
-                Match(Payload("arp", "saddr ip"), "0.0.0.0"),
-                _ACCEPT,
-                comment="an address probe (RFC 5227) claims nothing",
-            ),
-            _rule(
-                _ether_type("ip6"),
-                Match(
-                    Payload("icmpv6", "type"),
-                    SetOf(("nd-router-advert", "nd-redirect")),
-                ),
-                Counter(),
-                _DROP,
-                comment="no container routes for the others",
-            ),
-            _rule(
-                _ether_type("ip6"),
-                Match(_concat(*_FRAME, Payload("ip6", "saddr")), Named("sources6")),
-                _ACCEPT,
-            ),
-            _rule(
-                _ether_type("ip6"),
-                Match(Payload("ip6", "saddr"), "::"),
-                _ACCEPT,
-                comment="duplicate address detection (RFC 4862) claims nothing",
-            ),
-            _rule(Counter(), _DROP, comment="an address that is not this port's own"),
-        ),
-    ),
-    Chain(
-        name="between_ports",
-        hook="forward",
-        type="filter",
-        priority=-200,
-        rules=(
-            _rule(
-                Match(_IN, Named("isolated")),
-                Match(Masked(Meta("mark"), TRANSLATED_MARK), 0),
-                Counter(),
-                _DROP,
-                comment="members are apart; what was translated may pass",
-            ),
-            _rule(
-                _ether_type("ip"),
-                Match(_concat(*_BACK, Payload("ip", "daddr")), Named("sources")),
-                _ACCEPT,
-                comment="back to its sender: a container asked for its own published port",
-            ),
-            _rule(
-                _ether_type("ip6"),
-                Match(_concat(*_BACK, Payload("ip6", "daddr")), Named("sources6")),
-                _ACCEPT,
-            ),
-            _rule(
-                Match(_concat(*_BACK), Named("macs")),
-                _DROP,
-                comment="hairpin ports send nothing else back",
-            ),
-        ),
-    ),
-)
-
 INET_TABLE = Table(family="inet", name=NAME, chains=_INET_CHAINS, sets=_INET_SETS)
-BRIDGE_TABLE = Table(family="bridge", name=NAME, chains=_BRIDGE_CHAINS, sets=_BRIDGE_SETS)
 TABLES = (INET_TABLE, BRIDGE_TABLE)
 
 
