@@ -113,7 +113,8 @@ def test_a_second_daemon_in_the_namespace_is_refused_in_one_line(lab: Lab, daemo
 
 def test_the_daemon_needs_root():
     code = (
-        "import os, linkspan.cli.daemon, linkspan.api.daemon, linkspan.api.logs\n"
+        "import os, linkspan.cli.daemon, linkspan.cli.host, linkspan.api.logs\n"
+        "import linkspan.api.rights, linkspan.engine.settings, locale\n"
         "from linkspan.cli import main\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "main(['daemon', '--state-dir', '/nonexistent/s', '--run-dir', '/nonexistent/r'])"

@@ -42,9 +42,11 @@ def daemon(
     linkspan daemon --socket /tmp/x/sock --state-dir /tmp/x/state --run-dir /tmp/x/run
     """
     from linkspan.api.logs import start_logging
+    from linkspan.api.rights import check_rights
     from linkspan.cli.host import absolute
     from linkspan.engine.settings import load_settings
 
+    check_rights("the daemon")
     state = current_state()
     settings = load_settings(config, state_dir=absolute(state_dir), run_dir=absolute(run_dir))
     start_logging(log_format, log_level)
