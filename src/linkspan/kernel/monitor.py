@@ -22,6 +22,10 @@ _NEWNETCONF = 80
 _NETCONF_INDEX = 1
 _ALL, _DEFAULT = -1, -2
 _header = struct.Struct("=IHHII")
+BURST = 0.01
+"""Seconds from the first notification to reading: one change makes ten of them, and whoever
+reads at once takes the interpreter from the thread that is making it.
+"""
 
 
 class LinkChanged(msgspec.Struct, frozen=True, kw_only=True, tag="link_changed"):
@@ -121,11 +125,17 @@ class RouteMonitor:
         loop = asyncio.get_running_loop()
         news = asyncio.Event()
         descriptor = self.fileno()
-        loop.add_reader(descriptor, news.set)
+
+        def hear() -> None:
+            loop.remove_reader(descriptor)
+            news.set()
+
         try:
             while True:
+                loop.add_reader(descriptor, hear)
                 await news.wait()
                 news.clear()
+                await asyncio.sleep(BURST)
                 for event in self.read():
                     yield event
         finally:
