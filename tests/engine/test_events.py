@@ -50,6 +50,7 @@ def test_an_event_is_a_flat_record_with_number_and_time():
             "name": "shop",
             "object_id": "ab",
             "attributes": {"port": "8080:80/tcp"},
+            "by": None,
         }
 
     run(talk)

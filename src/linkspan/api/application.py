@@ -11,7 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from linkspan.api import containers, events, host, networks, sandboxes
 from linkspan.api.endpoint import PathEndpoint, send_answer
 from linkspan.api.operation import Operation, Service
+from linkspan.api.peers import PEER
 from linkspan.api.refusals import refuse
+from linkspan.engine.actors import act_for
 
 OPERATIONS: tuple[Operation, ...] = (
     *sandboxes.OPERATIONS,
@@ -28,7 +30,10 @@ def build_application(service: Service, operations: Iterable[Operation] = OPERAT
     by_path: dict[str, list[Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, []).append(operation)
-    routes = [Route(path, PathEndpoint(service, there)) for path, there in by_path.items()]
+    routes = [
+        Route(path.replace("{spec}", "{spec:path}"), PathEndpoint(service, there))
+        for path, there in by_path.items()
+    ]
     application = Starlette(routes=routes)
     application.router.redirect_slashes = False
     application.router.default = answer_unknown_path
@@ -49,6 +54,7 @@ def _only_http(router: ASGIApp) -> ASGIApp:
             await receive()
             await send({"type": "websocket.close", "code": 1000})
         else:
+            act_for(scope.get(PEER))
             await router(scope, receive, send)
 
     return serve

@@ -21,6 +21,7 @@ from linkspan import __version__
 from linkspan.api.application import build_application
 from linkspan.api.listening import identify, open_listener, remove_own
 from linkspan.api.operation import Service
+from linkspan.api.peers import PeerProtocol
 from linkspan.api.readiness import notify
 from linkspan.api.rights import check_rights
 from linkspan.engine.engine import Engine
@@ -79,6 +80,7 @@ async def serve(settings: Settings, socket_path: str) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _begin_closing, closing, signal.Signals(number).name)
+    loop.add_signal_handler(signal.SIGHUP, _explain_settings)
     started = time.monotonic()
     opening = asyncio.ensure_future(
         Engine.open(settings, naming=NamesService(settings.run_dir, settings.resolv_conf))
@@ -116,7 +118,7 @@ async def answer_requests(service: Service, listener: socket.socket) -> None:
     config = uvicorn.Config(
         build_application(service),
         loop="none",
-        http="httptools",
+        http=PeerProtocol,
         ws="none",
         lifespan="off",
         interface="asgi3",
@@ -169,6 +171,10 @@ def _begin_closing(closing: asyncio.Event, name: str) -> None:
     if not closing.is_set():
         logger.info("%s: ending", name)
     closing.set()
+
+
+def _explain_settings() -> None:
+    logger.info("SIGHUP: settings are read at the start; a restart touches no packet")
 
 
 async def _finished_before(work: asyncio.Future[Engine], closing: asyncio.Event) -> bool:

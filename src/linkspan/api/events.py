@@ -9,6 +9,7 @@ import msgspec
 
 from linkspan.api.operation import Call, Operation, Parameter, Stream
 from linkspan.api.views import show_time
+from linkspan.drivers.records import Actor
 from linkspan.engine.events import Event, EventLog
 
 LINES = "application/x-ndjson"
@@ -19,7 +20,8 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
     `id` grows with each; give the last one you saw as `since` to go on after it. An event
     `daemon`/`forgotten` says that older ones are no longer kept, `daemon`/`dropped` that this
-    client read too slowly and has to ask again.
+    client read too slowly and has to ask again. `by` is the client who asked for it, null for
+    what the daemon does by itself.
     """
 
     id: int
@@ -29,6 +31,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     object_id: str
     attributes: dict[str, str]
+    by: Actor | None
 
 
 def show_event(event: Event) -> EventView:
@@ -41,6 +44,7 @@ def show_event(event: Event) -> EventView:
         name=event.name,
         object_id=event.object_id,
         attributes=event.attributes,
+        by=event.by,
     )
 
 

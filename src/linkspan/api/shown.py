@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from linkspan.api.views import ContainerView, SandboxView, show_sandbox, show_time
 from linkspan.drivers.records import Network, Sandbox
 from linkspan.errors import NotFound
@@ -22,7 +24,11 @@ def show_one(engine: Engine, sandbox: Sandbox) -> SandboxView:
         except NotFound:  # removed in the moment between
             return identity
 
-    return show_sandbox(sandbox, name_network, show_container(engine, sandbox))
+    shown = show_sandbox(sandbox, name_network, show_container(engine, sandbox))
+    record = engine.containers.record(sandbox.id)
+    if record is None:
+        return shown
+    return msgspec.structs.replace(shown, pid=record.pid)
 
 
 def show_container(engine: Engine, sandbox: Sandbox) -> ContainerView | None:

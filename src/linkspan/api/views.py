@@ -106,7 +106,9 @@ class SandboxView(msgspec.Struct, frozen=True, kw_only=True):
     """A network namespace with its endpoints and published ports.
 
     `state` is allocated, up, gone (its namespace vanished) or exited (its container ended).
-    `netns` is "" in host mode. `container` is null for a namespace that linkspan runs nothing in.
+    `netns` is "" in host mode. `pid` is the first process of a container while it has one, or the
+    process that a namespace was named by. `container` is null for a namespace that linkspan runs
+    nothing in.
     """
 
     id: str

@@ -40,4 +40,6 @@ def describe(event: dict[str, Any]) -> str:
     more = "".join(f", {key} {value}" for key, value in event["attributes"].items() if value)
     name = event["name"] or shorten(event["object_id"])
     what = f"{event['type']} {name} {event['action']}".replace("  ", " ")
-    return clean(f"{event['id']:>6}  {event['time']}  {what}{more}")
+    by = event["by"]
+    who = f", by {by['login'] or by['user'] or by['uid']} (pid {by['pid']})" if by else ""
+    return clean(f"{event['id']:>6}  {event['time']}  {what}{more}{who}")

@@ -5,6 +5,34 @@ from __future__ import annotations
 import msgspec
 
 
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """A client of the daemon, as the kernel knows the other end of its socket (SO_PEERCRED).
+
+    `login` is the user who logged in and then became `user`, by sudo for example
+    (/proc/PID/loginuid); None where the kernel does not say. `program` is its name then
+    (/proc/PID/comm).
+    """
+
+    uid: int
+    pid: int
+    user: str = ""
+    login: str | None = None
+    program: str = ""
+
+    def __str__(self) -> str:
+        user = self.user or f"user {self.uid}"
+        name = f"{self.login} as {user}" if self.login and self.login != user else user
+        program = f", {self.program}" if self.program else ""
+        return f"{name} (pid {self.pid}{program})"
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """When something was opened, in seconds since 1970, and by whom (None: the daemon itself)."""
+
+    at: float
+    by: Actor | None = None
+
+
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
     """One subnet of a network. Addresses as text; `ip_range` the part that leases come from."""
 
@@ -28,6 +56,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     mtu: int = 1500
     created: float = 0.0
+    created_by: Actor | None = None
 
     @property
     def gateway_ipv4(self) -> str | None:
@@ -66,6 +95,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     """Which of ipv4, ipv6 and mac were asked for: they stay when the others are released."""
+    preferred: tuple[str, ...] = ()
+    """Addresses that it had before they were released: it gets them again if they are free."""
 
     @property
     def address(self) -> str | None:
@@ -130,11 +161,20 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PublishedPort, ...] = ()
     labels: dict[str, str] = {}
     created: float = 0.0
+    created_by: Actor | None = None
+    openings: dict[str, Opening] = {}
+    """Who put it on a network (by the network's id) or published a port (by the port's text)
+    later; everything else came with the sandbox."""
     answered: bool = False
     """It was up once, so somebody knows of it: what fails later must not lose its record."""
     kept_defaults: tuple[int, ...] = ()
     """IP versions (4, 6) for which the namespace came with a default route of its own. It
     stays; ours is for what our own addresses send."""
+
+    def opening(self, what: PublishedPort | Endpoint) -> Opening:
+        """When and by whom a port was published, or the sandbox put on a network."""
+        key = what.network if isinstance(what, Endpoint) else str(what)
+        return self.openings.get(key) or Opening(at=self.created, by=self.created_by)
 
     @property
     def namespace(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 
 from linkspan.drivers.bridge import mac_of, stable_mac
 from linkspan.drivers.records import Endpoint, Network, Sandbox
@@ -36,9 +37,16 @@ class Addresses:
         return cursors + [f"{MACS}{network.id}/{address}" for address in odd]
 
     def lease(
-        self, network: Network, version: int, holder: str, wanted: str | None
+        self,
+        network: Network,
+        version: int,
+        holder: str,
+        wanted: str | None,
+        preferred: Collection[str] = (),
     ) -> tuple[str, str | None] | None:
         """An address of this IP version with prefix length, and its subnet's gateway.
+
+        One of the `preferred` ones, of either version, where it is free.
 
         None when the network has no such subnet and none was asked for. Raises InvalidRequest,
         AddressInUse and Exhausted, as Leases.lease does.
@@ -56,9 +64,15 @@ class Addresses:
                 )
             return None
         failure: Exception | None = None
-        for leases, subnet in candidates:
+        liked = [
+            (leases, subnet, address)
+            for leases, subnet in candidates
+            for address in preferred
+            if ipaddress.ip_address(address) in leases.subnet
+        ]
+        for leases, subnet, once in [*liked, *((*candidate, None) for candidate in candidates)]:
             try:
-                address = leases.lease(holder, wanted=wanted)
+                address = leases.lease(holder, wanted=wanted, preferred=once)
             except (Exhausted, InvalidRequest) as error:
                 failure = failure or error
                 continue

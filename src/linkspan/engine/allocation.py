@@ -47,9 +47,9 @@ def allocate_endpoint(
                 "choose another, or leave it out"
             )
     identity = secrets.token_hex(32)
-    ipv4 = addresses.lease(network, 4, sandbox.name, join.ipv4)
+    ipv4 = addresses.lease(network, 4, sandbox.name, join.ipv4, join.preferred)
     try:
-        ipv6 = addresses.lease(network, 6, sandbox.name, join.ipv6)
+        ipv6 = addresses.lease(network, 6, sandbox.name, join.ipv6, join.preferred)
     except BaseException:
         if ipv4 is not None:
             addresses.release_address(network.id, ipv4[0].split("/")[0])

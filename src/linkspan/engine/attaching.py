@@ -14,7 +14,9 @@ import time
 
 import msgspec
 
+from linkspan.dataplane import DataPlane
 from linkspan.drivers.records import Sandbox
+from linkspan.engine.actors import acting
 from linkspan.engine.aftermath import about, announce, forget, settle_flows
 from linkspan.engine.allocation import allocate_endpoints
 from linkspan.engine.changes import creation, removal
@@ -65,6 +67,7 @@ async def create_sandbox(
             hostname=hostname or name[:LONGEST_HOSTNAME],
             labels=request.labels,
             created=time.time(),
+            created_by=acting(),
             kept_defaults=_kept_defaults(foreign),
         )
         taken = foreign.interfaces if foreign is not None else set()
@@ -141,7 +144,7 @@ async def _bring_up(core: Core, sandbox: Sandbox, before: Sandbox | None) -> San
         reach("attach.applied")
         await settle_flows(core, sandbox.ports)
         up = msgspec.structs.replace(sandbox, state="up", answered=True)
-        await core.save(write_sandbox(up, sandbox), about("attached", up))
+        await core.save(write_sandbox(up, sandbox), about("attached", up, **_opened(core, up)))
         undo.pop_all()
     reach("attach.up")
     core.register.put_sandbox(up)
@@ -165,9 +168,13 @@ async def _change_kernel(core: Core, sandbox: Sandbox, undo: contextlib.AsyncExi
     naming = asyncio.create_task(core.rename(None, sandbox))
     undo.push_async_callback(core.rename, sandbox, None)
     await core.writer.apply(creation(plane))
-    undo.push_async_callback(core.writer.apply, removal(plane))
+    undo.push_async_callback(_take_back, core, plane)
     await naming
     return sandbox
+
+
+async def _take_back(core: Core, plane: DataPlane) -> None:
+    await core.writer.apply(removal(plane))
 
 
 async def _find_foreign(core: Core, request: AttachmentRequest) -> ForeignNamespace | None:
@@ -190,6 +197,13 @@ def _kept_defaults(foreign: ForeignNamespace | None) -> tuple[int, ...]:
     if foreign is None:
         return ()
     return tuple(version for version in (4, 6) if foreign.default_route(version) is not None)
+
+
+def _opened(core: Core, sandbox: Sandbox) -> dict[str, str]:
+    """What an attach opened, for its event."""
+    names = [core.register.networks[endpoint.network].name for endpoint in sandbox.endpoints]
+    networks = "host" if sandbox.host_mode else " ".join(names)
+    return {"networks": networks, "ports": " ".join(map(str, sandbox.ports))}
 
 
 def _check_host_mode(joins: list[Join], request: AttachmentRequest) -> None:

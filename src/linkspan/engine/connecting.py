@@ -7,12 +7,14 @@ another one, they follow it in the same change.
 from __future__ import annotations
 
 import contextlib
+import time
 
 import msgspec
 
 from linkspan.dataplane import Change, diff
-from linkspan.drivers.records import Endpoint, Sandbox
+from linkspan.drivers.records import Endpoint, Opening, Sandbox
 from linkspan.drivers.sandbox import gateway_endpoint
+from linkspan.engine.actors import acting
 from linkspan.engine.aftermath import about, announce, forget, forget_flows, settle_flows
 from linkspan.engine.allocation import allocate_endpoint
 from linkspan.engine.core import Core
@@ -47,7 +49,12 @@ async def connect(
             join = resolve_network(attachment, core.register)
         cursors = core.addresses.save_cursors() if dry_run else {}
         endpoint = allocate_endpoint(core.register, core.addresses, before, join, taken)
-        after = msgspec.structs.replace(before, endpoints=(*before.endpoints, endpoint))
+        opening = Opening(at=time.time(), by=acting())
+        after = msgspec.structs.replace(
+            before,
+            endpoints=(*before.endpoints, endpoint),
+            openings={**before.openings, endpoint.network: opening},
+        )
         change = diff(core.describe(before), core.describe(after))
         if dry_run:
             core.addresses.release(after, before)
@@ -98,7 +105,8 @@ async def disconnect(
         left = tuple(e for e in before.endpoints if e.network != network.id)
         if len(left) == len(before.endpoints):
             raise NotFound(f"{before.name} is not on network {network.name}")
-        after = msgspec.structs.replace(before, endpoints=left)
+        openings = {what: by for what, by in before.openings.items() if what != network.id}
+        after = msgspec.structs.replace(before, endpoints=left, openings=openings)
         change = diff(core.describe(before), core.describe(after))
         if dry_run:
             return Plan(change, {before.id: before.name})

@@ -27,6 +27,8 @@ class Join(msgspec.Struct, frozen=True):
     mac: str | None = None
     gateway_priority: int = 0
     aliases: tuple[str, ...] = ()
+    preferred: tuple[str, ...] = ()
+    """Addresses to take if they are free."""
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -133,6 +135,7 @@ def rejoin(sandbox: Sandbox, register: Register) -> list[Join]:
             mac=endpoint.mac if "mac" in endpoint.fixed else None,
             gateway_priority=endpoint.gateway_priority,
             aliases=endpoint.aliases,
+            preferred=endpoint.preferred,
         )
         for endpoint in sandbox.endpoints
     ]
@@ -148,6 +151,7 @@ def without_addresses(endpoint: Endpoint) -> Endpoint:
         host_interface="",
         gateway=None,
         gateway_ipv6=None,
+        preferred=tuple(a for a in (endpoint.address, endpoint.address_ipv6) if a is not None),
     )
 
 

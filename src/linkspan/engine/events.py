@@ -16,6 +16,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from linkspan.drivers.records import Actor
+from linkspan.engine.actors import acting
 from linkspan.engine.store import Store
 from linkspan.errors import StorageFailed
 
@@ -28,7 +30,9 @@ LONGEST_QUEUE = 1_000
 PREFIX = "events/"
 _PAGE = 500
 
-EventType: TypeAlias = Literal["network", "sandbox", "container", "port", "firewall", "daemon"]
+EventType: TypeAlias = Literal[
+    "network", "sandbox", "container", "port", "policy", "firewall", "daemon"
+]
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +46,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     object_id: str = ""
     attributes: dict[str, str] = {}
+    by: Actor | None = msgspec.field(default_factory=acting)
+    """The client who asked for it, None for what the daemon does by itself."""
 
 
 class Event(Happening, frozen=True, kw_only=True):
@@ -49,6 +55,7 @@ class Event(Happening, frozen=True, kw_only=True):
 
     id: int
     time: float
+    by: Actor | None = None
 
 
 def event_key(id: int) -> str:

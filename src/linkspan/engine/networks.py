@@ -12,6 +12,7 @@ import msgspec
 from linkspan.dataplane import HOST, Address, DataPlane, Link, Route
 from linkspan.drivers.records import Network
 from linkspan.drivers.registry import driver
+from linkspan.engine.actors import acting
 from linkspan.engine.changes import creation, removal
 from linkspan.engine.core import Core
 from linkspan.engine.entries import Write, delete_network, write_network
@@ -168,6 +169,7 @@ def draft_network(
         internal=request.internal,
         mtu=underlay_mtu(host),
         created=time.time(),
+        created_by=acting(),
     )
     if not made.makes_endpoints:
         if request.name not in PREDEFINED and request.driver == "host":
