@@ -19,13 +19,10 @@ async def settle_flows(core: Core, ports: tuple[PublishedPort, ...]) -> None:
 
 
 def forget_flows(core: Core, before: Sandbox, after: Sandbox | None) -> None:
-    """Flows of addresses that are nobody's any more, forgotten after the answer: a
-    released address is not given out again at once.
-    """
-    kept = {a for e in after.endpoints for a in _addresses(e)} if after is not None else set()
-    gone = [a for e in before.endpoints for a in _addresses(e) if a not in kept]
-    if gone and before.state == "up":
-        core.do_in_thread_later("forgetting flows", core.host.flush_addresses, gone)
+    """Flows of addresses that a sandbox has no more, forgotten after the answer."""
+    if before.state == "up":
+        kept = {a for e in after.endpoints for a in _addresses(e)} if after is not None else ()
+        core.forget_flows(a for e in before.endpoints for a in _addresses(e) if a not in kept)
 
 
 def announce(core: Core, sandbox: Sandbox, wanted: dict[str, list[str]]) -> None:

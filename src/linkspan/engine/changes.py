@@ -34,7 +34,7 @@ from linkspan.dataplane.objects import Key
 
 def creation(plane: DataPlane) -> Change:
     """The change that makes a piece of which nothing is there."""
-    return tuple(Add(item) for item in creation_order(plane))
+    return tuple(Add(item) for item in _in_order(plane))
 
 
 def removal(plane: DataPlane) -> Change:
@@ -49,13 +49,22 @@ def removal(plane: DataPlane) -> Change:
         if isinstance(item, Namespace) or (isinstance(item, Link) and item.namespace == HOST)
     ]
     operations = []
-    for item in reversed(creation_order(plane)):
-        if isinstance(item, Sysctl) or (isinstance(item, Link) and is_loopback(item)):
-            continue
-        if item not in gone and any(falls_with(item, carrier) for carrier in gone):
-            continue
+    for item in reversed(_in_order(plane)):
+        if not isinstance(item, Element):
+            if isinstance(item, Sysctl) or (isinstance(item, Link) and is_loopback(item)):
+                continue
+            if item not in gone and any(falls_with(item, carrier) for carrier in gone):
+                continue
         operations.append(Remove(item))
     return tuple(operations)
+
+
+def _in_order(plane: DataPlane) -> list[Object]:
+    """Creation order; elements, which can be many, keep the order they were described in."""
+    elements = list(plane.of(Element))
+    others = creation_order(item for item in plane if not isinstance(item, Element))
+    place = next((i for i, item in enumerate(others) if item.order > Element.order), len(others))
+    return [*others[:place], *elements, *others[place:]]
 
 
 def is_loopback(link: Link) -> bool:

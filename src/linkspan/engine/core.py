@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -54,6 +54,7 @@ class Core:
         self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="namespace-maker")
         self.own_inode = host.identify("/proc/self/ns/net")
         self._later: set[asyncio.Task[None]] = set()
+        self._released: set[str] = set()
 
     def describe(self, sandbox: Sandbox) -> DataPlane:
         """The sandbox's piece of the data plane."""
@@ -105,6 +106,20 @@ class Core:
     def do_in_thread_later(self, what: str, function: Callable[..., object], *given: Any) -> None:
         """Run a blocking function that no answer waits for."""
         self.do_later(what, asyncio.to_thread(function, *given))
+
+    def forget_flows(self, addresses: Iterable[str]) -> None:
+        """Forget flows of addresses that are nobody's any more, soon and together: a released
+        address is not given out again at once.
+        """
+        idle = not self._released
+        self._released.update(addresses)
+        if idle and self._released:
+            self.do_later("forgetting flows", self._forget_flows())
+
+    async def _forget_flows(self) -> None:
+        while self._released:
+            await asyncio.to_thread(self.host.flush_addresses, batch := sorted(self._released))
+            self._released.difference_update(batch)
 
     async def settle(self) -> None:
         """Finish what was to be done later."""

@@ -16,7 +16,8 @@ from typing import Any
 from linkspan.drivers.records import Network, Sandbox
 from linkspan.engine.core import Core, log
 from linkspan.engine.host import Host
-from linkspan.engine.reconcile import Reconciler, Report
+from linkspan.engine.reconcile import Reconciler
+from linkspan.engine.report import Report
 from linkspan.engine.uplinks import ALIAS_PREFIX
 from linkspan.kernel import monitor
 from linkspan.kernel.netfilter import monitor as ruleset

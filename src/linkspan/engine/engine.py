@@ -28,7 +28,8 @@ from linkspan.engine.naming import Naming
 from linkspan.engine.networks import Networks
 from linkspan.engine.plans import Plan
 from linkspan.engine.purging import purge, remove_files
-from linkspan.engine.reconcile import Reconciler, Report
+from linkspan.engine.reconcile import Reconciler
+from linkspan.engine.report import Report
 from linkspan.engine.requests import AttachmentRequest, NetworkAttachment, NetworkRequest
 from linkspan.engine.runtime.runtime import Runtime
 from linkspan.engine.settings import STORE_FILE, Settings

@@ -9,8 +9,9 @@ from linkspan.drivers.records import PublishedPort
 from linkspan.kernel.netfilter.conntrack import Conntrack
 from linkspan.kernel.netfilter.flows import ConntrackEntry, ConntrackFilter
 
-FEW = 16
-"""Up to as many ports are asked for one by one; beyond, one reading of the table is cheaper."""
+FEW = 8
+"""Up to as many ports or addresses are asked for one by one; beyond, one reading of the whole
+table is cheaper."""
 FEW_FLOWS = 1000
 """Up to as many tracked flows are read all at once. A walk through the kernel's table takes
 about 20 ms with the 262,144 buckets of a large host, however few flows it selects.
@@ -31,32 +32,28 @@ def flush_published(ports: Sequence[PublishedPort], host_addresses: Collection[s
             conntrack.delete(found)
 
 
-def flush_addresses(addresses: Sequence[str]) -> None:
+def flush_addresses(addresses: Collection[str]) -> None:
     """Forget the flows from and to addresses, also the translated ones. Raises KernelRefused."""
+    wanted = frozenset(addresses)
     with Conntrack() as conntrack:
-        tracked = conntrack.count()
-        if tracked == 0:
-            return
-        if tracked <= FEW_FLOWS:
-            conntrack.delete(_find_in_one_reading(conntrack, frozenset(addresses)))
-            return
-        for address in addresses:
+        if len(wanted) > FEW:
+            found = {entry for entry in conntrack.dump() if not wanted.isdisjoint(_ends(entry))}
+        else:
             found = {
-                *conntrack.dump(ConntrackFilter(original_source=address)),
-                *conntrack.dump(ConntrackFilter(original_destination=address)),
-                *conntrack.dump(ConntrackFilter(reply_source=address)),
+                entry
+                for address in wanted
+                for part in (
+                    ConntrackFilter(original_source=address),
+                    ConntrackFilter(original_destination=address),
+                    ConntrackFilter(reply_source=address),
+                )
+                for entry in conntrack.dump(part)
             }
-            conntrack.delete(found)
+        conntrack.delete(found)
 
 
-def _find_in_one_reading(
-    conntrack: Conntrack, addresses: frozenset[str]
-) -> Iterator[ConntrackEntry]:
-    for family in sorted({"ip6" if ":" in address else "ip" for address in addresses}):
-        for entry in conntrack.dump(ConntrackFilter(family=family)):
-            named = (entry.original.source, entry.original.destination, entry.reply.source)
-            if not addresses.isdisjoint(named):
-                yield entry
+def _ends(entry: ConntrackEntry) -> tuple[str, ...]:
+    return entry.original.source, entry.original.destination, entry.reply.source
 
 
 def _filters(port: PublishedPort) -> Iterator[ConntrackFilter]:

@@ -95,7 +95,7 @@ class Host(Protocol):
         """Forget the flows to these ports of the host, wherever they lead."""
         ...
 
-    def flush_addresses(self, addresses: Sequence[str]) -> None:
+    def flush_addresses(self, addresses: Collection[str]) -> None:
         """Forget the flows from and to addresses that are nobody's any more."""
         ...
 
@@ -194,7 +194,7 @@ class KernelHost:
 
         flush_published(ports, self.addresses())
 
-    def flush_addresses(self, addresses: Sequence[str]) -> None:
+    def flush_addresses(self, addresses: Collection[str]) -> None:
         """See Host."""
         from linkspan.engine.flows import flush_addresses
 

@@ -9,12 +9,13 @@ import os
 from linkspan.dataplane import Change, DataPlane, Element, Namespace, Operation, Remove, Table
 from linkspan.drivers.registry import driver
 from linkspan.engine.changes import removal, subject
+from linkspan.engine.comparing import find_stale, guarded_uplinks
 from linkspan.engine.core import Core
 from linkspan.engine.entries import holds
 from linkspan.engine.host import HOST_PLACE
 from linkspan.engine.lock import LOCK_FILE
 from linkspan.engine.plans import Plan, describe_operation
-from linkspan.engine.reconcile import Report, find_stale, guarded_uplinks
+from linkspan.engine.report import Report
 from linkspan.engine.settings import STORE_FILE, Settings
 from linkspan.engine.uplinks import forwarding, release_uplinks
 

@@ -13,89 +13,31 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from linkspan.dataplane import (
-    HOST,
-    Add,
     Change,
     DataPlane,
-    Element,
-    Link,
-    Namespace,
-    Operation,
-    Remove,
-    Route,
-    Rule,
     Sysctl,
-    Table,
-    diff,
 )
-from linkspan.drivers.firewall import TABLES
 from linkspan.drivers.records import Sandbox
 from linkspan.drivers.registry import driver
-from linkspan.drivers.sandbox import ROUTE_PROTOCOL
 from linkspan.engine.aftermath import about
 from linkspan.engine.changes import is_firewall, removal, repair, subject
+from linkspan.engine.comparing import (
+    find_stale,
+    firewall_change,
+    guarded_uplinks,
+    replaces_tables,
+    without_firewall,
+)
 from linkspan.engine.core import Core, log
 from linkspan.engine.detaching import release_held
 from linkspan.engine.entries import delete_sandbox, holds, write_sandbox
 from linkspan.engine.foreign import find_process_in
 from linkspan.engine.host import HOST_PLACE
-from linkspan.engine.plans import describe_operation
-from linkspan.engine.uplinks import find_uplinks, forwarding, is_ours, plan_uplinks
+from linkspan.engine.report import Notes, Report
+from linkspan.engine.uplinks import find_uplinks, forwarding, plan_uplinks
 
 MOST_PASSES = 4
 """Repairing one thing can unsettle another (a bridge made anew has no ports yet)."""
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What a reconciliation did, a line each."""
-
-    added: tuple[str, ...] = ()
-    repaired: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-    """Names of sandboxes whose namespace has vanished."""
-    failed: tuple[str, ...] = ()
-    """What could not be put right, and why."""
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.repaired or self.removed or self.gone or self.failed)
-
-    def lines(self) -> list[str]:
-        """Everything, in words."""
-        return [
-            *self.removed,
-            *self.repaired,
-            *self.added,
-            *(f"sandbox {name} is gone: its namespace has vanished" for name in self.gone),
-            *(f"failed: {line}" for line in self.failed),
-        ]
-
-
-class _Notes:
-    """A report in the making."""
-
-    def __init__(self, names: dict[str, str]) -> None:
-        self._names = names
-        self.added: list[str] = []
-        self.repaired: list[str] = []
-        self.removed: list[str] = []
-        self.gone: list[str] = []
-        self.failed: list[str] = []
-
-    def note(self, change: Iterable[Operation]) -> None:
-        for operation in change:
-            line = describe_operation(operation, self._names)
-            if isinstance(operation, Add):
-                self.added.append(line)
-            elif isinstance(operation, Remove):
-                self.removed.append(line)
-            else:
-                self.repaired.append(line)
-
-    def finish(self) -> Report:
-        return Report(*(tuple(dict.fromkeys(row)) for row in (
-            self.added, self.repaired, self.removed, self.gone, self.failed,
-        )))  # fmt: skip
 
 
 class Reconciler:
@@ -107,7 +49,7 @@ class Reconciler:
     async def reconcile(self, *, starting: bool = False) -> Report:
         """Put everything right. `starting`: requests of a daemon before us will not return."""
         async with self._core.gate.alone():
-            notes = _Notes(self._core.register.names())
+            notes = Notes(self._core.register.names())
             if starting:
                 await self._undo_unanswered(notes)
             await self._find_gone(notes)
@@ -122,7 +64,7 @@ class Reconciler:
 
     async def check(self, sandbox: Sandbox) -> Report:
         """Put one sandbox right, or find that it is gone. The caller keeps others away."""
-        notes = _Notes({sandbox.id: sandbox.name})
+        notes = Notes({sandbox.id: sandbox.name})
         core, before = self._core, sandbox
         if await self._is_gone(sandbox):
             await release_held(core, sandbox, "gone")
@@ -132,7 +74,7 @@ class Reconciler:
         for _ in range(MOST_PASSES):
             notes.failed.clear()
             observed = await core.observe({**HOST_PLACE, sandbox.namespace: sandbox.netns})
-            change = repair(observed, _without_firewall(core.describe(sandbox)))
+            change = repair(observed, without_firewall(core.describe(sandbox)))
             if not await self._apply([change], notes):
                 break
         await self._note_inodes([sandbox])
@@ -142,19 +84,19 @@ class Reconciler:
     async def restore_firewall(self) -> Report:
         """Put our tables and their elements right, in one transaction."""
         async with self._core.gate.alone():
-            notes = _Notes(self._core.register.names())
+            notes = Notes(self._core.register.names())
             firewall = await asyncio.to_thread(self._core.host.observe_firewall)
             observed = await self._core.observe(HOST_PLACE)
             uplinks, _ = await self._uplinks(observed, firewall)
             described = DataPlane().union(*self._pieces())
-            await self._apply([_firewall_change(firewall, described, uplinks)], notes)
+            await self._apply([firewall_change(firewall, described, uplinks)], notes)
             return notes.finish()
 
     async def refresh_uplinks(self) -> Report:
         """Forward where the host's packets come and go now; look at our bridges' settings."""
         async with self._core.gate.alone():
             core = self._core
-            notes = _Notes({})
+            notes = Notes({})
             observed = await core.observe(HOST_PLACE)
             firewall = await asyncio.to_thread(core.host.observe_uplinks)
             _, change = await self._uplinks(observed, firewall)
@@ -168,7 +110,7 @@ class Reconciler:
 
     # Who is still there ---------------------------------------------------------------
 
-    async def _undo_unanswered(self, notes: _Notes) -> None:
+    async def _undo_unanswered(self, notes: Notes) -> None:
         """Sandboxes whose request never returned: as if it had never come."""
         core = self._core
         for sandbox in list(core.register.sandboxes.values()):
@@ -185,7 +127,7 @@ class Reconciler:
                 core.host.disown(sandbox.namespace)
                 core.register.drop_sandbox(sandbox)
 
-    async def _find_gone(self, notes: _Notes) -> None:
+    async def _find_gone(self, notes: Notes) -> None:
         core = self._core
         for sandbox in list(core.register.sandboxes.values()):
             if await self._is_gone(sandbox):
@@ -221,7 +163,7 @@ class Reconciler:
 
     # Comparing ------------------------------------------------------------------------
 
-    async def _pass(self, notes: _Notes) -> bool:
+    async def _pass(self, notes: Notes) -> bool:
         """Compare everything once and change what differs; whether anything did."""
         core = self._core
         pieces = self._pieces()
@@ -237,15 +179,15 @@ class Reconciler:
         uplinks, uplink_change = await self._uplinks(observed, firewall)
         described = DataPlane().union(*pieces)
         stale = find_stale(observed, described, held, set(places))
-        firewall_change = _firewall_change(firewall, described, uplinks)
+        tables = firewall_change(firewall, described, uplinks)
         changed = False
-        if _replaces_tables(firewall_change):
-            changed |= await self._apply([firewall_change], notes)
-            firewall_change = ()
+        if replaces_tables(tables):
+            changed |= await self._apply([tables], notes)
+            tables = ()
         changed |= await self._apply([stale], notes)
-        changed |= await self._apply([firewall_change], notes)
+        changed |= await self._apply([tables], notes)
         networks = len(core.register.networks)
-        wanted = [_without_firewall(piece) for piece in pieces]
+        wanted = [without_firewall(piece) for piece in pieces]
         # Bridges first: what hangs on them knows them by number.
         changed |= await self._apply([repair(observed, p) for p in wanted[:networks]], notes)
         changed |= await self._apply([repair(observed, p) for p in wanted[networks:]], notes)
@@ -275,7 +217,7 @@ class Reconciler:
         await core.remember_uplinks(guarded_uplinks(wanted))
         return wanted, change
 
-    async def _apply(self, changes: Sequence[Change], notes: _Notes) -> bool:
+    async def _apply(self, changes: Sequence[Change], notes: Notes) -> bool:
         """Carry out changes that do not know of each other; whether there were any."""
         core = self._core
         wanted = [change for change in changes if change]
@@ -291,55 +233,4 @@ class Reconciler:
         return True
 
 
-def find_stale(
-    observed: DataPlane, described: DataPlane, held: dict[str, int | None], places: set[str]
-) -> Change:
-    """The removal of everything that carries our mark and is not described.
-
-    `held` are the files in our folder of namespaces, `places` the namespaces in use.
-    """
-    stale: list[Operation] = []
-    for item in observed:
-        if item.key in described:
-            continue
-        ours = (
-            item.namespace == HOST and is_ours(item)
-            if isinstance(item, Link)
-            else isinstance(item, (Route, Rule)) and item.protocol == ROUTE_PROTOCOL
-        )
-        if ours:
-            stale.append(Remove(item))
-    order = sorted(stale, key=lambda operation: -subject(operation).order)
-    files = [Remove(Namespace(namespace=name)) for name in sorted(held) if name not in places]
-    return (*order, *files)
-
-
-def guarded_uplinks(firewall: DataPlane) -> set[str]:
-    """Interfaces of the host that forward only because of us."""
-    return {str(item.first[0]) for item in firewall.of(Element) if item.set == "uplinks"}
-
-
-def _firewall_change(firewall: DataPlane, described: DataPlane, uplinks: DataPlane) -> Change:
-    """The one transaction that makes our tables as described. A table that is not as we load
-    it is replaced with all its elements at once.
-    """
-    wanted = DataPlane([*TABLES, *_only_firewall(described), *_only_firewall(uplinks)])
-    change = diff(firewall, wanted)
-    # To add a table replaces one that is there: its removal need not be said.
-    return tuple(
-        operation
-        for operation in change
-        if not (isinstance(operation, Remove) and isinstance(operation.object, Table))
-    )
-
-
-def _replaces_tables(change: Change) -> bool:
-    return any(isinstance(subject(operation), Table) for operation in change)
-
-
-def _only_firewall(plane: DataPlane) -> DataPlane:
-    return DataPlane(item for item in plane if is_firewall(item))
-
-
-def _without_firewall(plane: DataPlane) -> DataPlane:
-    return DataPlane(item for item in plane if not is_firewall(item))
+__all__ = ["Reconciler", "Report"]
