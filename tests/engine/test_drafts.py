@@ -103,4 +103,6 @@ def test_what_was_asked_for_outlives_a_release(register: Register) -> None:
     released = without_addresses(endpoint)
     assert (released.ipv4, released.mac, released.host_interface) == ("10.20.0.9/24", None, "")
     sandbox = Sandbox(id="s" * 64, name="shop", state="exited", endpoints=(released,))
-    assert rejoin(sandbox, register) == [Join(web, ipv4="10.20.0.9", aliases=("db",))]
+    assert rejoin(sandbox, register) == [
+        Join(web, ipv4="10.20.0.9", aliases=("db",), preferred=("10.20.0.9",))
+    ]
