@@ -9,6 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from linkspan.api import containers, events, host, networks, sandboxes
+from linkspan.api.docker.paths import divide
 from linkspan.api.endpoint import PathEndpoint, send_answer
 from linkspan.api.operation import Operation, Service
 from linkspan.api.peers import PEER
@@ -38,7 +39,7 @@ def build_application(service: Service, operations: Iterable[Operation] = OPERAT
     application.router.redirect_slashes = False
     application.router.default = answer_unknown_path
     # Endpoints answer every error themselves: Starlette's own layers would only cost time.
-    application.middleware_stack = _only_http(application.router)
+    application.middleware_stack = _only_http(divide(application.router, service))
     return application
 
 
