@@ -15,10 +15,13 @@ NEIGHBOUR = "192.0.2.20"
 class Site:
     """`host` runs a daemon, `neighbour` shares its segment; both have nothing else.
 
-    `bridge_netfilter` states whether bridged packets pass the IP hooks on the host.
+    `bridge_netfilter` states whether bridged packets pass the IP hooks on the host;
+    `arguments` are the daemon's.
     """
 
-    def __init__(self, lab: Lab, bridge_netfilter: bool = True) -> None:
+    def __init__(
+        self, lab: Lab, bridge_netfilter: bool = True, arguments: tuple[str, ...] = ()
+    ) -> None:
         self.lab = lab
         self.host: Namespace = lab.namespace("host")
         self.neighbour: Namespace = lab.namespace("neighbour")
@@ -27,7 +30,7 @@ class Site:
         for family in ("ip", "ip6", "arp"):
             key = f"net.bridge.bridge-nf-call-{family}tables"
             lab.run(self.host, ["sysctl", "-qw", f"{key}={int(bridge_netfilter)}"])
-        self.daemon: Daemon = lab.daemon(self.host)
+        self.daemon: Daemon = lab.daemon(self.host, *arguments)
 
     def network(self, name: str, subnet: str | None = None, **more: Any) -> Any:
         """Create a network through the API."""

@@ -202,10 +202,10 @@ class _Inquiry:
             if answer[3] & 15 in (wire.NOERROR, wire.NXDOMAIN):
                 self._forwarder.finish(self, answer)
                 return
-            # It will say the same again: another may know better.
             self._refusal = answer
-            done, rest = self._to_try[: self._tried], self._to_try[self._tried :]
-            self._to_try = done + [other for other in rest if other != server]
+        # It will say the same again: another may know better.
+        done, rest = self._to_try[: self._tried], self._to_try[self._tried :]
+        self._to_try = done + [other for other in rest if other != server]
         if server == self._silent:
             self._silent = None
             self.try_next()

@@ -14,6 +14,7 @@ from linkspan.names.loop import Loop
 from linkspan.names.records import Change, Names, Resolver
 from linkspan.names.resolvconf import HOST_FILE, HostFile
 from linkspan.names.sockets import Sockets
+from linkspan.names.vanishing import Vanishing
 
 log = logging.getLogger("linkspan.names")
 SECOND = 1.0
@@ -29,6 +30,7 @@ class Service:
         self.problems: dict[str, str] = {}
         self._loop = loop
         self._host = HostFile(host_file)
+        self._vanishing = Vanishing(loop, self._suspect)
         self._ports: dict[tuple[str, str], int | None] = {}
         loop.call_later(SECOND, self._tick)
 
@@ -113,6 +115,7 @@ class Service:
 
     def adopt(self, sockets: Sockets) -> None:
         """Answer on sockets that are open already."""
+        self._vanishing.watch(sockets.resolver.netns)
         self.listeners[sockets.resolver.id] = Listener(
             self._loop,
             sockets,
@@ -126,6 +129,7 @@ class Service:
         self.problems.pop(id, None)
         listener = self.listeners.pop(id, None)
         if listener is not None:
+            self._vanishing.forget(listener.resolver.netns)
             listener.close(lives_on)
 
     def _note(self, id: str, error: Exception) -> None:
@@ -173,6 +177,14 @@ class Service:
             listener.tick()
             if changed:
                 listener.forget()
-            if listener.sockets.vanished():
-                log.info("the namespace of sandbox %s has vanished", id[:12])
-                self._close(id, lives_on=False)
+            self._close_if_vanished(id, listener)
+
+    def _suspect(self, path: str) -> None:
+        for id, listener in list(self.listeners.items()):
+            if listener.resolver.netns == path:
+                self._close_if_vanished(id, listener)
+
+    def _close_if_vanished(self, id: str, listener: Listener) -> None:
+        if listener.sockets.vanished():
+            log.info("the namespace of sandbox %s has vanished", id[:12])
+            self._close(id, lives_on=False)
