@@ -118,9 +118,7 @@ class Place:
 
     def highest(self, link: str, name: str) -> int:
         """The higher of a link's value and that of all links (IN_DEV_MAXCONF)."""
-        return max(
-            self.number(f"ipv4/conf/all/{name}"), self.number(f"ipv4/conf/{link}/{name}")
-        )
+        return max(self.number(f"ipv4/conf/all/{name}"), self.number(f"ipv4/conf/{link}/{name}"))
 
     def forwards(self, link: str, version: int) -> bool:
         """Whether what arrives on a link may be routed on."""

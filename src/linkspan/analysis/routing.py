@@ -95,13 +95,13 @@ def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> W
 
 
 def _usable_hops(place: Place, route: Route, query: Query) -> list[NextHop]:
-    hops = list(route.hops) if route.hops else [NextHop(route.gateway, route.link)]
+    hops = list(route.hops) if route.hops else [NextHop(gateway=route.gateway, link=route.link)]
     usable = []
     for hop in hops:
         link = hop.link
         if link is None and hop.gateway is not None:
             link = _link_towards(place, hop.gateway)
-            hop = NextHop(hop.gateway, link, hop.weight)
+            hop = NextHop(gateway=hop.gateway, link=link, weight=hop.weight)
         if link is not None and not place.is_up(link):
             continue
         strict = query.output_link is not None and link != query.output_link
@@ -155,7 +155,7 @@ def describe_route(route: Route, hop: NextHop | None = None) -> str:
     """A route as `ip route` prints it."""
     name = "default" if route.destination in ("0.0.0.0/0", "::/0") else route.destination
     words = [name] if route.type == "unicast" else [route.type, name]
-    hop = hop or NextHop(route.gateway, route.link)
+    hop = hop or NextHop(gateway=route.gateway, link=route.link)
     if hop.gateway:
         words += ["via", hop.gateway]
     if hop.link:

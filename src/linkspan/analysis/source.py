@@ -79,7 +79,7 @@ def select_ipv6(place: Place, link: str, destination: int) -> int | None:
         )  # fmt: skip
         if best is None or score > best_score:
             best, best_score = address, score
-    if best is None or best.scope == "host" and destination != 1:
+    if best is None or (best.scope == "host" and destination != 1):
         return None
     return best.number
 

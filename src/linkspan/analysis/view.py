@@ -14,13 +14,15 @@ import msgspec
 
 from linkspan.analysis.addresses import to_number, version_of
 from linkspan.analysis.place import Place, PlaceObjects
-from linkspan.dataplane.links import Ipvlan, Macvlan, Veth, Vlan
-from linkspan.dataplane.objects import Address, Link, Route, Sysctl
+from linkspan.analysis.ruleset import Ruleset
+from linkspan.dataplane.links import Ipvlan, Macvlan, Veth, Vlan, Vxlan
+from linkspan.dataplane.objects import Address, Link, Neighbour, Route, Sysctl
 from linkspan.dataplane.plane import DataPlane
 from linkspan.dataplane.sockets import Listener
 
 End = tuple[str, str]
 """A link by its namespace and name."""
+_PROXY_SETTINGS = frozenset(("proxy_arp", "proxy_arp_pvlan"))
 
 
 class View:
@@ -39,8 +41,15 @@ class View:
         """Namespaces that have an address, by version and number."""
         self.with_local_prefixes: set[str] = set()
         """Namespaces that take whole prefixes for their own."""
+        self.proxying: set[str] = set()
+        """Namespaces that may answer for the addresses of others."""
+        self.by_mac: defaultdict[str, list[End]] = defaultdict(list)
+        self.port_indexes: dict[End, tuple[dict[str, list[str]], list[str]]] = {}
+        self.resolved: dict[tuple[object, ...], object] = {}
+        """Answers of neighbours that depend on nothing but the plane (see neighbours)."""
         self._objects: dict[str, PlaceObjects] = {}
         self._places: dict[str, Place] = {}
+        self._rulesets: dict[str, Ruleset] = {}
         any_listener = self._sort(plane)
         self._complete_pairs()
         self.sockets_known = any_listener if sockets_known is None else sockets_known
@@ -57,6 +66,13 @@ class View:
             place = Place(namespace, self._objects[namespace], self.plane)
             self._places[namespace] = place
         return place
+
+    def ruleset(self, namespace: str) -> Ruleset:
+        """The firewall of one namespace, in the order in which it runs."""
+        found = self._rulesets.get(namespace)
+        if found is None:
+            found = self._rulesets[namespace] = Ruleset(self.place(namespace))
+        return found
 
     def link(self, namespace: str, name: str) -> Link | None:
         """A link, without indexing its namespace."""
@@ -81,14 +97,20 @@ class View:
         for item in plane:
             kind = type(item)
             if kind is Sysctl:
+                if item.value != "0" and item.path.rpartition("/")[2] in _PROXY_SETTINGS:  # type: ignore[attr-defined]
+                    self.proxying.add(item.namespace)
                 continue
             held = objects.get(item.namespace)
             if held is None:
                 held = objects[item.namespace] = PlaceObjects()
             if isinstance(item, Link):
                 held.links[item.name] = item
+                if item.mac:
+                    self.by_mac[item.mac].append((item.namespace, item.name))
                 if isinstance(item.kind, (Macvlan, Ipvlan, Vlan)) and item.kind.parent:
                     self.children[_parent_end(item)].append(item)
+                elif isinstance(item.kind, Vxlan):
+                    self.tunnels.append(item)
             else:
                 held.others[kind].append(item)
                 if isinstance(item, Address):
@@ -97,6 +119,9 @@ class View:
                 elif isinstance(item, Route):
                     if item.type == "local" and _is_whole_prefix(item.destination):
                         self.with_local_prefixes.add(item.namespace)
+                elif isinstance(item, Neighbour):
+                    if item.proxy:
+                        self.proxying.add(item.namespace)
                 elif kind is Listener:
                     any_listener = True
         return any_listener

@@ -1,0 +1,177 @@
+"""What a namespace does with a packet that arrives for an address: take it, route it on, or not.
+
+IPv4 follows ip_route_input_slow and fib_validate_source (net/ipv4/route.c, fib_frontend.c):
+martians, reverse path filter, accept_local, route_localnet, forwarding of the link.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from linkspan.analysis.addresses import is_link_local, is_loopback, is_multicast, to_text
+from linkspan.analysis.choices import Choices
+from linkspan.analysis.packet import Packet
+from linkspan.analysis.place import LOCAL, Place
+from linkspan.analysis.routing import REFUSALS, Query, Way, find_in_table, find_way
+from linkspan.analysis.trace import Disposition
+
+
+class Admitted(NamedTuple):
+    """The packet may go on: by this way, or to a socket here when the way is local."""
+
+    way: Way
+
+
+class Refused(NamedTuple):
+    """The packet is not taken; `unforwarded` where only a route by another link is missing."""
+
+    disposition: Disposition
+    reason: str
+    unforwarded: bool = False
+
+
+def admit(place: Place, packet: Packet, link: str, choices: Choices) -> Admitted | Refused:
+    """What becomes of a packet that came in by a link, by its addresses now."""
+    if packet.version == 6:
+        return _admit_ipv6(place, packet, link, choices)
+    source, destination = packet.source, packet.destination
+    if is_multicast(source, 4) or (source >> 24 == 0 and source != 0):
+        return _martian(packet, link, f"source {to_text(source, 4)}")
+    if is_multicast(destination, 4):
+        return Admitted(Way("broadcast", link, None, None, 32, "broadcast"))
+    if destination >> 24 == 0:
+        return _martian(packet, link, f"destination {to_text(destination, 4)}")
+    local_network = place.either(link, "route_localnet")
+    if is_loopback(destination, 4) and not local_network:
+        return _martian(packet, link, f"destination {to_text(destination, 4)}")
+    if is_loopback(source, 4) and not local_network:
+        return _martian(packet, link, f"source {to_text(source, 4)}")
+    way = find_way(place, _query(packet, link), choices)
+    forwards = place.forwards(link, 4)
+    if way is None or way.type in REFUSALS:
+        if not forwards:
+            return _not_forwarding(place, link, 4)
+        return _no_route(place, packet, way)
+    if way.type == "broadcast":
+        return Admitted(way)
+    if way.type == "local":
+        return _check_source(place, packet, link, "lo") or Admitted(way)
+    if not forwards:
+        return _not_forwarding(place, link, 4)
+    if way.type != "unicast":
+        return _martian(packet, link, f"destination {to_text(destination, 4)}")
+    return _check_source(place, packet, link, way.link) or Admitted(way)
+
+
+def _query(packet: Packet, link: str) -> Query:
+    return Query(
+        packet.version, packet.destination, packet.source, link, None, packet.mark,
+        packet.protocol, packet.source_port, packet.destination_port,
+    )  # fmt: skip
+
+
+def _martian(packet: Packet, link: str, what: str) -> Refused:
+    return Refused(
+        Disposition.MARTIAN, f"the kernel takes no packet with {what} from {link} (martian)"
+    )
+
+
+def _not_forwarding(place: Place, link: str, version: int) -> Refused:
+    setting = f"net.ipv4.conf.{link}.forwarding" if version == 4 else "net.ipv6.conf.all.forwarding"
+    return Refused(
+        Disposition.NOT_FORWARDED,
+        f"not for {place.name} itself, and it does not forward ({setting} is 0)",
+        unforwarded=True,
+    )
+
+
+def _no_route(place: Place, packet: Packet, way: Way | None) -> Refused:
+    address = to_text(packet.destination, packet.version)
+    if way is not None:
+        return Refused(Disposition.NO_ROUTE, f"{way.of} refuses {address} in {place.name}")
+    return Refused(Disposition.NO_ROUTE, f"{place.name} has no route to {address}")
+
+
+def _check_source(place: Place, packet: Packet, link: str, out: str | None) -> Refused | None:
+    """fib_validate_source: whether such a source may come in by this link."""
+    strictness = place.highest(link, "rp_filter")
+    takes_own = place.either(link, "accept_local")
+    redirects = place.either(link, "send_redirects")
+    if not strictness and (link != out or not redirects):
+        if takes_own:
+            return None
+        if not (place.has_own_local_routes or place.has_own_rules):
+            return _own_source(place, packet) if _is_own(place, packet) else None
+    use_mark = place.either(link, "src_valid_mark")
+    query = Query(
+        4, packet.source, packet.destination, out if out not in (None, "lo") else "lo",
+        mark=packet.mark if use_mark else 0, protocol=packet.protocol,
+        source_port=packet.destination_port, destination_port=packet.source_port,
+    )  # fmt: skip
+    back = find_way(place, query, Choices())
+    address = to_text(packet.source, 4)
+    refused = Refused(
+        Disposition.REVERSE_PATH,
+        f"{address} is not reached by {link}: rp_filter drops what comes from there",
+    )
+    if back is None or back.type in REFUSALS:
+        return refused if strictness else None
+    if back.type != "unicast" and not (back.type == "local" and takes_own):
+        return _own_source(place, packet)
+    hops = () if back.route is None else back.route.hops or ()
+    if link == back.link or any(hop.link == link for hop in hops):
+        return None
+    if back.type == "local" and link == "lo":
+        return None
+    if not place.by_link.get((link, 4)):
+        return refused if strictness else None
+    return refused if strictness == 1 else None
+
+
+def _is_own(place: Place, packet: Packet) -> bool:
+    if place.has_address(packet.source, packet.version):
+        return True
+    way = find_in_table(place, Query(packet.version, packet.source), LOCAL, Choices())
+    return way is not None and way.type == "local"
+
+
+def _own_source(place: Place, packet: Packet) -> Refused:
+    address = to_text(packet.source, packet.version)
+    return Refused(
+        Disposition.MARTIAN,
+        f"{address} is {place.name}'s own address: the kernel takes it from no link (martian)",
+    )
+
+
+# IPv6 ---------------------------------------------------------------------------------
+
+
+def _admit_ipv6(place: Place, packet: Packet, link: str, choices: Choices) -> Admitted | Refused:
+    for word, number in (("source", packet.source), ("destination", packet.destination)):
+        if is_loopback(number, 6):
+            return _martian(packet, link, f"{word} {to_text(number, 6)}")
+    if is_multicast(packet.source, 6):
+        return _martian(packet, link, f"source {to_text(packet.source, 6)}")
+    if place.number(f"ipv6/conf/{link}/disable_ipv6"):
+        return Refused(Disposition.MARTIAN, f"IPv6 is switched off on {link} (disable_ipv6)")
+    if is_multicast(packet.destination, 6):
+        return Admitted(Way("multicast", link, None, None, 128, "multicast"))
+    query = _query(packet, link)
+    if is_link_local(packet.destination, 6):
+        if place.has_address(packet.destination, 6, link):
+            return Admitted(Way("local", "lo", None, None, 128, "local"))
+        return Refused(Disposition.NOT_FORWARDED, "link-local addresses are not routed")
+    way = find_way(place, query, choices)
+    if way is None or way.type in REFUSALS:
+        if not place.forwards(link, 6):
+            return _not_forwarding(place, link, 6)
+        return _no_route(place, packet, way)
+    if way.type in ("local", "anycast"):
+        return Admitted(way)
+    if not place.forwards(link, 6):
+        return _not_forwarding(place, link, 6)
+    if is_link_local(packet.source, 6) or packet.source == 0:
+        return Refused(
+            Disposition.NOT_FORWARDED, f"source {to_text(packet.source, 6)} is not routed on"
+        )
+    return Admitted(way)

@@ -1,0 +1,98 @@
+"""The hooks that a bridge runs on a frame, and the IP hooks that br_netfilter adds to them.
+
+net/bridge/br_netfilter_hooks.c: at prerouting the IP hooks run behind the bridge's own chains
+up to priority 0, at forwarding behind those below 0; a frame that took that way passes the
+bridge's forward chains of priority 0 by. IP rules see the bridge as link, not its ports.
+"""
+
+from __future__ import annotations
+
+from linkspan.analysis.hooks import pass_hook
+from linkspan.analysis.journey import Ending, Journey
+from linkspan.analysis.packet import Packet
+from linkspan.analysis.place import Place
+from linkspan.dataplane.links import Bridge
+
+_DIVERTED = 0
+"""NF_BR_PRI_BRNF: where br_netfilter hangs at prerouting; at forward it is one less."""
+
+
+def calls_ip_hooks(place: Place, bridge: str, packet: Packet) -> bool:
+    """Whether frames of this bridge pass the hooks of IP (arptables for ARP)."""
+    kind = place.links[bridge].kind
+    own: bool | None = None
+    name = {"ip": "ip", "ip6": "ip6", "arp": "arp"}[packet.ether_type]
+    if isinstance(kind, Bridge):
+        own = {"ip": kind.netfilter_ip, "ip6": kind.netfilter_ip6, "arp": None}[name]
+    return bool(own) or bool(place.number(f"bridge/bridge-nf-call-{name}tables"))
+
+
+def pass_prerouting(journey: Journey, packet: Packet, bridge: str, port: str) -> Ending | None:
+    """The hooks at which a frame comes in, without what has to follow a new destination."""
+    place = journey.place(packet)
+    packet.input_link, packet.output_link = port, None
+    calls = packet.ether_type != "arp" and calls_ip_hooks(place, bridge, packet)
+    ending = pass_hook(
+        journey, packet, "bridge", "prerouting", last_priority=_DIVERTED if calls else None
+    )
+    if ending is not None or not calls:
+        return ending
+    packet.input_link = bridge
+    ending = pass_hook(journey, packet, packet.ether_type, "prerouting")
+    packet.input_link = port
+    packet.passed_prerouting = True
+    return ending
+
+
+def pass_late_prerouting(journey: Journey, packet: Packet) -> Ending | None:
+    """The bridge's chains behind br_netfilter's."""
+    return pass_hook(journey, packet, "bridge", "prerouting", first_priority=_DIVERTED + 1)
+
+
+def pass_input(journey: Journey, packet: Packet, port: str) -> Ending | None:
+    """The hook of frames for the bridge's own host."""
+    packet.input_link, packet.output_link = port, None
+    return pass_hook(journey, packet, "bridge", "input")
+
+
+def pass_forward(
+    journey: Journey, packet: Packet, bridge: str, port: str, out: str
+) -> Ending | None:
+    """The hooks of a frame that goes from one port to another."""
+    place = journey.place(packet)
+    packet.input_link, packet.output_link = port, out
+    diverted = packet.passed_prerouting
+    if packet.ether_type == "arp":
+        diverted = calls_ip_hooks(place, bridge, packet)
+    ending = pass_hook(
+        journey, packet, "bridge", "forward", last_priority=_DIVERTED - 1 if diverted else None
+    )
+    if ending is not None:
+        return ending
+    if diverted:
+        if packet.ether_type == "arp":
+            ending = pass_hook(journey, packet, "arp", "forward")
+        else:
+            packet.input_link = packet.output_link = bridge
+            ending = pass_hook(journey, packet, packet.ether_type, "forward")
+            packet.input_link, packet.output_link = port, out
+        if ending is None:
+            ending = pass_hook(journey, packet, "bridge", "forward", first_priority=_DIVERTED + 1)
+        if ending is not None:
+            return ending
+    packet.input_link = None
+    ending = pass_hook(journey, packet, "bridge", "postrouting")
+    if ending is None and diverted and packet.ether_type != "arp":
+        packet.output_link = bridge
+        journey.way = None
+        ending = pass_hook(journey, packet, packet.ether_type, "postrouting")
+        if ending is None:
+            journey.tracker.confirm(packet)
+    return ending
+
+
+def pass_output(journey: Journey, packet: Packet, out: str) -> Ending | None:
+    """The hooks of a frame that the bridge's own host sends by a port."""
+    packet.input_link, packet.output_link = None, out
+    ending = pass_hook(journey, packet, "bridge", "output")
+    return ending or pass_hook(journey, packet, "bridge", "postrouting")

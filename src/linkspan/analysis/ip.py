@@ -1,0 +1,175 @@
+"""The IP layer of a namespace: sending, taking in, routing on."""
+
+from __future__ import annotations
+
+from linkspan.analysis import delivery, tunnels
+from linkspan.analysis.addresses import is_loopback, is_multicast, to_text
+from linkspan.analysis.admission import Admitted, admit
+from linkspan.analysis.hooks import pass_hook
+from linkspan.analysis.journey import Ending, Journey, Next, Outcome
+from linkspan.analysis.neighbours import Unreachable, resolve
+from linkspan.analysis.packet import Packet
+from linkspan.analysis.place import Place
+from linkspan.analysis.routing import REFUSALS, Query, Way, describe_next, find_way
+from linkspan.analysis.source import choose_source
+from linkspan.analysis.trace import Disposition
+
+
+def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
+    """A process sends: route, source address, output and postrouting hooks, neighbour.
+
+    `bound` is the link that the socket is bound to.
+    """
+    place = journey.place(packet)
+    journey.recorder.enter(place.name)
+    packet.input_link = None
+    source = packet.source or None
+    way = _route_output(journey, place, packet, source, bound)
+    if isinstance(way, Ending):
+        return way
+    if source is None:
+        chosen = choose_source(place, way, packet.destination, packet.version)
+        if chosen is None:
+            return journey.end(
+                Disposition.NO_ROUTE, packet, f"{place.name} has no address to send from"
+            )
+        packet.source = chosen
+    if journey.sent is None:
+        journey.sent = packet.flow
+    packet.output_link = "lo" if way.type == "local" else way.link
+    _tell_route(journey, packet, way, "sends")
+    before = (packet.source, packet.destination, packet.mark)
+    stack = packet.ether_type
+    ending = pass_hook(journey, packet, stack, "output")
+    if ending is not None:
+        return ending
+    if (packet.source, packet.destination, packet.mark) != before:
+        changed = packet.destination != before[1] or packet.source != before[0]
+        if changed or _reroutes(journey, packet):
+            again = _route_output(journey, place, packet, packet.source, bound)
+            if isinstance(again, Ending):
+                return again
+            way = again
+            packet.output_link = "lo" if way.type == "local" else way.link
+            _tell_route(journey, packet, way, "now sends")
+    return _leave(journey, packet, way)
+
+
+def _reroutes(journey: Journey, packet: Packet) -> bool:
+    """A new mark alone asks for a new route only in chains of type route (or mangle)."""
+    entries = journey.ruleset(packet.namespace).hook(packet.ether_type, "output")
+    return any(e.chain is not None and e.chain.chain.type == "route" for e in entries)
+
+
+def _route_output(
+    journey: Journey, place: Place, packet: Packet, source: int | None, bound: str | None
+) -> Way | Ending:
+    version = packet.version
+    if is_multicast(packet.destination, version):
+        return journey.end(
+            Disposition.UNKNOWN, packet, "packets to groups and broadcasts are not walked"
+        )
+    query = Query(
+        version, packet.destination, source, output_link=bound, mark=packet.mark,
+        protocol=packet.protocol, source_port=packet.source_port,
+        destination_port=packet.destination_port,
+    )  # fmt: skip
+    way = find_way(place, query, journey.choices)
+    address = to_text(packet.destination, version)
+    if way is None or way.type in REFUSALS:
+        why = "has no route to" if way is None else f"refuses by {way.of} to send to"
+        return journey.end(Disposition.NO_ROUTE, packet, f"{place.name} {why} {address}")
+    if way.type == "broadcast":
+        return journey.end(
+            Disposition.UNKNOWN, packet, "packets to groups and broadcasts are not walked"
+        )
+    if source is not None and is_loopback(source, version) and way.type != "local":
+        if version == 4 and not place.either(way.link or "", "route_localnet"):
+            return journey.end(
+                Disposition.MARTIAN, packet,
+                f"{to_text(source, version)} may not leave by {way.link} (route_localnet is 0)",
+            )  # fmt: skip
+    return way
+
+
+def _tell_route(journey: Journey, packet: Packet, way: Way, verb: str) -> None:
+    flow = packet.flow
+    if way.type == "local":
+        line = f"{verb} {flow} to itself"
+    else:
+        near = describe_next(way, packet.destination, packet.version)
+        line = f"{verb} {flow} by {way.link} to {near}"
+    journey.recorder.step("route", way.of, f"out by {packet.output_link}", line)
+
+
+def take_in(journey: Journey, packet: Packet, link: str) -> Outcome:
+    """A packet arrives at the IP layer by a link: prerouting, then here or on."""
+    place = journey.place(packet)
+    packet.input_link, packet.output_link = link, None
+    stack = packet.ether_type
+    ipv6_loopback = packet.version == 6 and not packet.route_kept and (
+        is_loopback(packet.source, 6) or is_loopback(packet.destination, 6)
+    )  # fmt: skip
+    if ipv6_loopback:
+        return journey.end(
+            Disposition.MARTIAN, packet, f"the kernel takes no packet with ::1 from {link}"
+        )
+    if not packet.passed_prerouting:
+        ending = pass_hook(journey, packet, stack, "prerouting")
+        if ending is not None:
+            return ending
+    packet.passed_prerouting = False
+    if packet.route_kept:
+        return _deliver(journey, packet, link)
+    admitted = admit(place, packet, link, journey.choices)
+    if not isinstance(admitted, Admitted):
+        return journey.end(admitted.disposition, packet, admitted.reason)
+    way = admitted.way
+    if way.type in ("local", "anycast"):
+        return _deliver(journey, packet, link)
+    if way.type != "unicast":
+        return journey.end(
+            Disposition.UNKNOWN, packet, "packets to groups and broadcasts are not walked"
+        )
+    packet.output_link = way.link
+    near = describe_next(way, packet.destination, packet.version)
+    journey.recorder.step(
+        "route", way.of, f"out by {way.link}", f"routes it out by {way.link} to {near}"
+    )
+    ending = pass_hook(journey, packet, stack, "forward")
+    return ending or _leave(journey, packet, way)
+
+
+def _deliver(journey: Journey, packet: Packet, link: str) -> Outcome:
+    ending = pass_hook(journey, packet, packet.ether_type, "input")
+    if ending is not None:
+        return ending
+    journey.tracker.confirm(packet)
+    if packet.carried is not None:
+        return tunnels.leave_tunnel(journey, packet, packet.carried)
+    return delivery.deliver(journey, packet, link)
+
+
+def _leave(journey: Journey, packet: Packet, way: Way) -> Outcome:
+    """Postrouting, then on to the link with the neighbour's MAC."""
+    place = journey.place(packet)
+    journey.way = way
+    ending = pass_hook(journey, packet, packet.ether_type, "postrouting")
+    if ending is not None:
+        return ending
+    journey.tracker.confirm(packet)
+    if way.type == "local":
+        packet.route_kept = True
+        packet.source_mac = packet.destination_mac = ""
+        return Next("take_in", packet, "lo")
+    link = way.link or ""
+    if not place.is_up(link):
+        return journey.end(Disposition.LINK_DOWN, packet, f"{link} of {place.name} is down")
+    version, address = way.gateway or (packet.version, packet.destination)
+    neighbour = resolve(journey, place, link, version, address, packet.source)
+    if isinstance(neighbour, Unreachable):
+        return journey.end(Disposition.NEIGHBOUR_UNREACHABLE, packet, neighbour.reason)
+    journey.recorder.step("neighbour", link, neighbour.mac, neighbour.how, minor=True)
+    packet.source_mac, packet.destination_mac = place.mac(link), neighbour.mac
+    packet.port = None
+    return Next("transmit", packet, link)

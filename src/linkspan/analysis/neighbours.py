@@ -1,0 +1,274 @@
+"""Who has an address on a link: entries of the neighbour table, and asking the segment.
+
+Asking is walked as the kernel does it: a request to everybody through the bridges and their
+rules, an answer from who has the address (or answers for another: proxy), and its way back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from linkspan.analysis.addresses import is_link_local, to_number, to_text
+from linkspan.analysis.admission import Admitted, admit
+from linkspan.analysis.choices import Choices
+from linkspan.analysis.hooks import pass_hook
+from linkspan.analysis.journey import STRANGER_MAC, Journey
+from linkspan.analysis.packet import ADVERTISE, BROADCAST, SOLICIT, Packet
+from linkspan.analysis.place import Place
+from linkspan.analysis.recorder import Silence
+from linkspan.analysis.segment import Heard, arrive, spread
+from linkspan.analysis.source import select_ipv4, select_ipv6
+from linkspan.dataplane.links import Dummy, Ipvlan, Loopback, Tun
+
+OUTSIDE_MAC = "mac-of-somebody-outside"
+_USABLE = frozenset(("permanent", "reachable", "stale", "delay", "probe", "noarp"))
+_GROUP = to_number("ff02::1")
+
+
+class Neighbour(NamedTuple):
+    """The MAC that frames to an address get, and how that is known."""
+
+    mac: str
+    how: str
+
+
+class Unreachable(NamedTuple):
+    """Nobody answers for an address, and why."""
+
+    reason: str
+
+
+def resolve(
+    journey: Journey, place: Place, link: str, version: int, address: int, source: int
+) -> Neighbour | Unreachable:
+    """The neighbour that has an address on a link. `source` is that of the waiting packet."""
+    found = place.links.get(link)
+    if found is not None and isinstance(found.kind, (Loopback, Tun, Dummy)):
+        return Neighbour("", "needs no MAC")
+    if isinstance(found and found.kind, Ipvlan) and _is_l3(found):
+        return Neighbour("", "needs no MAC")
+    text = to_text(address, version)
+    entry = place.neighbours.get((link, version, address))
+    known = entry.mac if entry is not None and entry.state in _USABLE else None
+    if known and entry is not None and entry.state in ("permanent", "noarp"):
+        return Neighbour(known, f"{text} is at {known} (permanent entry)")
+    answers, outside = _ask_once(journey, place, link, version, address, source)
+    if known and entry is not None and (known in answers or entry.state == "reachable"):
+        return Neighbour(known, f"{text} is at {known}")
+    if answers:
+        mac = journey.choices.choose(f"who answers for {text} on {link}", answers, answers)
+        return Neighbour(mac, f"{text} is at {mac}")
+    if known:
+        return Neighbour(known, f"{text} was last seen at {known}")
+    if outside:
+        return Neighbour(OUTSIDE_MAC, f"{text} is taken to answer outside of what was observed")
+    state = f" (last entry: {entry.state})" if entry is not None else ""
+    return Unreachable(f"nobody answers for {text} on {link} of {place.name}{state}")
+
+
+def _is_l3(found: object) -> bool:
+    kind = getattr(found, "kind", None)
+    return isinstance(kind, Ipvlan) and kind.mode in ("l3", "l3s")
+
+
+def _ask_once(
+    journey: Journey, place: Place, link: str, version: int, address: int, source: int
+) -> tuple[list[str], bool]:
+    """Ask, or remember what was answered; what depends on a choice is asked again."""
+    view = journey.view
+    own = place.has_address(source, version)
+    key = (place.name, link, version, address, source if own else None, journey.stranger)
+    held = view.resolved.get(key)
+    if held is not None:
+        return held  # type: ignore[return-value]
+    before = len(journey.choices.made)
+    recorder, way, hook = journey.recorder, journey.way, journey.hook
+    journey.recorder = Silence()
+    try:
+        found = _ask(journey, place, link, version, address, source if own else None)
+    finally:
+        journey.recorder, journey.way, journey.hook = recorder, way, hook
+    if len(journey.choices.made) == before:
+        view.resolved[key] = found
+    return found
+
+
+def _ask(
+    journey: Journey, place: Place, link: str, version: int, address: int, source: int | None
+) -> tuple[list[str], bool]:
+    """The MACs that answer, and whether the request also goes where nobody was observed."""
+    view = journey.view
+    asking = _request(place, link, version, address, source)
+    if asking is None or _is_stopped(journey, asking, "output", link):
+        return [], False
+    wanted = frozenset(
+        {*view.owners.get((version, address), ()), *view.proxying, *view.with_local_prefixes}
+    )
+    answers: list[str] = []
+    outside = False
+    for heard in spread(journey, asking, link, wanted):
+        if heard.namespace is None:
+            stranger = journey.stranger
+            if stranger is None or stranger[:2] != (heard.frame.namespace, heard.link):
+                outside = True
+            elif stranger.address == address:
+                answers.append(STRANGER_MAC)
+            continue
+        there = view.place(heard.namespace)
+        mac = there.mac(heard.link)
+        if mac in answers or (heard.namespace, heard.link) == (place.name, link):
+            continue
+        if _answers(journey, there, heard, address) and _comes_back(
+            journey, there, heard, place, link, address
+        ):
+            answers.append(mac)
+    return answers, outside
+
+
+def _request(
+    place: Place, link: str, version: int, address: int, source: int | None
+) -> Packet | None:
+    packet = Packet(place.name, version, 0 if version == 4 else 58)
+    packet.source_mac, packet.destination_mac = place.mac(link), BROADCAST
+    if version == 4:
+        packet.ether_type, packet.operation = "arp", 1
+        chosen = source if source is not None else select_ipv4(place, link, address, 253)
+        packet.source, packet.destination = chosen or 0, address
+        return packet
+    packet.icmp_type = SOLICIT
+    chosen = source
+    if chosen is None or not place.has_address(chosen, 6, link):
+        chosen = _link_local(place, link, address)
+    if chosen is None:
+        return None
+    # The solicited-node group of the address (RFC 4291, 2.7.1).
+    packet.source = chosen
+    packet.destination = to_number("ff02::1:ff00:0") | address & 0xFFFFFF
+    packet.destination_mac = f"33:33:ff:{address >> 16 & 255:02x}:" + (
+        f"{address >> 8 & 255:02x}:{address & 255:02x}"
+    )
+    return packet
+
+
+def _link_local(place: Place, link: str, address: int) -> int | None:
+    """Without an address of the waiting packet on the link its link-local one asks
+    (ndisc_solicit); a plane that states none at all leaves them to the kernel.
+    """
+    for one in place.by_link.get((link, 6), ()):
+        if is_link_local(one.number, 6):
+            return one.number
+    stated = any(one.version == 6 and is_link_local(one.number, 6) for one in place.addresses)
+    return None if stated else select_ipv6(place, link, address)
+
+
+def _is_stopped(journey: Journey, packet: Packet, hook: str, link: str) -> bool:
+    """Whether the sender's or receiver's own rules stop a request or an answer."""
+    packet.input_link, packet.output_link = (link, None) if hook == "input" else (None, link)
+    if packet.ether_type == "arp":
+        return pass_hook(journey, packet, "arp", hook) is not None
+    hooks: tuple[str, ...] = (
+        ("output", "postrouting") if hook == "output" else ("prerouting", "input")
+    )
+    if hook == "input" and packet.passed_prerouting:
+        hooks = ("input",)
+    journey.way = None
+    return any(pass_hook(journey, packet, "ip6", one) is not None for one in hooks)
+
+
+def _answers(journey: Journey, place: Place, heard: Heard, address: int) -> bool:
+    frame, link = heard.frame, heard.link
+    if _is_stopped(journey, frame, "input", link):
+        return False
+    if frame.version == 6:
+        if place.has_address(address, 6, link):
+            return True
+        proxy = (link, 6, address) in place.proxies
+        return proxy and place.either(link, "proxy_ndp", 6) and place.forwards(link, 6)
+    admitted = admit(place, frame, link, Choices())
+    if isinstance(admitted, Admitted) and admitted.way.type == "local":
+        return _may_tell(place, link, address, frame.source)
+    if not place.forwards(link, 4):
+        return False
+    if isinstance(admitted, Admitted) and admitted.way.type == "unicast":
+        elsewhere = admitted.way.link != link
+        if elsewhere and place.either(link, "proxy_arp"):
+            return True
+        if elsewhere and (link, 4, address) in place.proxies:
+            return True
+        return not elsewhere and bool(place.number(f"ipv4/conf/{link}/proxy_arp_pvlan"))
+    return False
+
+
+def _may_tell(place: Place, link: str, address: int, asker: int) -> bool:
+    """arp_ignore and arp_filter (net/ipv4/arp.c)."""
+    ignore = place.highest(link, "arp_ignore")
+    here = place.has_address(address, 4, link)
+    if ignore in (1, 2) and not here:
+        return False
+    if ignore == 2 and not any(
+        one.number == address and one.network.holds(asker) for one in place.by_link[link, 4]
+    ):
+        return False
+    if ignore == 3 and any(
+        one.number == address and one.scope == "host" for one in place.addresses
+    ):
+        return False
+    if ignore >= 4:
+        return ignore < 8
+    if place.either(link, "arp_filter"):
+        from linkspan.analysis.routing import Query, find_way
+
+        back = find_way(place, Query(4, asker, address), Choices())
+        return back is not None and back.link == link
+    return True
+
+
+def _comes_back(
+    journey: Journey, place: Place, heard: Heard, asker: Place, link: str, address: int
+) -> bool:
+    """Whether the answer reaches the link that asked."""
+    request = heard.frame
+    answer = Packet(place.name, request.version, request.protocol)
+    answer.source_mac, answer.destination_mac = place.mac(heard.link), request.source_mac
+    answer.ether_type = request.ether_type
+    answer.source, answer.destination = address, request.source
+    if request.version == 4:
+        answer.operation = 2
+    else:
+        answer.icmp_type = ADVERTISE
+        answer.destination = request.source or _GROUP
+    if _is_stopped(journey, answer, "output", heard.link):
+        return False
+    for reached in spread(journey, answer, heard.link, frozenset((asker.name,))):
+        if (reached.namespace, reached.link) == (asker.name, link):
+            return not _is_stopped(journey, reached.frame, "input", link)
+    return False
+
+
+def find_for_stranger(journey: Journey, link: str, version: int, address: int) -> str:
+    """The MAC that a stranger on a link's segment sends to: that of who has the address there,
+    else that of this host, as to a router.
+    """
+    stranger = journey.stranger
+    assert stranger is not None
+    view = journey.view
+    place = view.place(stranger.namespace)
+    frame = Packet(place.name, version, 0 if version == 4 else 58)
+    frame.source, frame.destination = stranger.address, address
+    frame.source_mac, frame.destination_mac = STRANGER_MAC, BROADCAST
+    if version == 4:
+        frame.ether_type, frame.operation = "arp", 1
+    else:
+        frame.icmp_type = SOLICIT
+    wanted = frozenset({*view.owners.get((version, address), ()), *view.proxying})
+    recorder = journey.recorder
+    journey.recorder = Silence()
+    try:
+        for heard in arrive(journey, frame, link, wanted, 0):
+            if heard.namespace is not None:
+                there = view.place(heard.namespace)
+                if _answers(journey, there, heard, address):
+                    return there.mac(heard.link)
+    finally:
+        journey.recorder = recorder
+    return place.mac(place.bridge_of(link) or link)

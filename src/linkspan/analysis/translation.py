@@ -1,0 +1,195 @@
+"""Translating addresses: what a rule decides for a connection, and doing it to a packet.
+
+nf_nat_core.c: destinations are translated at prerouting and output, sources at postrouting
+and input; the answers the other way round.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from linkspan.analysis.addresses import to_number, to_prefix, to_text, version_of
+from linkspan.analysis.conntrack import Connection, inverted
+from linkspan.analysis.flow import WITH_PORTS
+from linkspan.analysis.packet import Packet
+from linkspan.analysis.source import select_ipv4, select_ipv6
+from linkspan.dataplane.rules import Nat, Range
+
+if TYPE_CHECKING:
+    from linkspan.analysis.journey import Journey
+
+_OF_DESTINATIONS = frozenset(("prerouting", "output"))
+_MOST_OPTIONS = 8
+
+
+def needs_translation(packet: Packet, hook: str) -> bool:
+    """Whether the translation of this packet's connection is still open at a hook."""
+    connection = packet.connection
+    if connection is None or packet.state != "new" or packet.direction != "original":
+        return False
+    if hook in _OF_DESTINATIONS:
+        return not connection.destination_done
+    return not connection.source_done
+
+
+def settle(packet: Packet, hook: str) -> None:
+    """Nothing was decided at this hook: it stays that way for the connection."""
+    connection = packet.connection
+    assert connection is not None
+    if hook in _OF_DESTINATIONS:
+        connection.destination_done = True
+    else:
+        connection.source_done = True
+
+
+def apply_translation(journey: Journey, packet: Packet, hook: str, by: str | None) -> None:
+    """Write the addresses that the connection has on the other side into the packet."""
+    connection = packet.connection
+    assert connection is not None
+    original = packet.direction == "original"
+    wanted = inverted(connection.reply if original else connection.original)
+    before = packet.flow
+    if hook in _OF_DESTINATIONS:
+        packet.destination, packet.destination_port = wanted[4], wanted[5]
+        if (before.destination, before.destination_port) == _destination(packet):
+            return
+        what = f"destination {before.destination} becomes {packet.flow.destination}"
+        if before.destination_port != packet.flow.destination_port:
+            what = f"{what}, port {packet.destination_port}"
+    else:
+        packet.source, packet.source_port = wanted[2], wanted[3]
+        after = packet.flow
+        if (before.source, before.source_port) == (after.source, after.source_port):
+            return
+        what = f"source {before.source} becomes {after.source}"
+    by = by or "connection tracking"
+    journey.recorder.rewrite(by, before, packet.flow)
+    journey.recorder.step("translate", by, f"{before} => {packet.flow}", f"{what} ({by})")
+
+
+def _destination(packet: Packet) -> tuple[str, int]:
+    flow = packet.flow
+    return flow.destination, flow.destination_port
+
+
+def translate(journey: Journey, packet: Packet, statement: Nat, row: tuple[Any, ...] | None) -> str:
+    """Decide the translation of a new connection; "accept", "drop", or "continue" for no fit.
+
+    `row` is what a map gave: an address, a port, or both.
+    """
+    connection = packet.connection
+    if connection is None or packet.state != "new":
+        return "accept"
+    destination = statement.kind in ("dnat", "redirect")
+    if destination == (journey.hook not in _OF_DESTINATIONS):
+        return "accept"
+    if connection.destination_done if destination else connection.source_done:
+        return "accept"
+    address: Any = statement.address
+    port: Any = statement.port
+    if row is not None:
+        numbers = [part for part in row if isinstance(part, int)]
+        texts = [part for part in row if not isinstance(part, int)]
+        address = texts[0] if texts else address
+        port = numbers[0] if numbers else port
+    old_address = packet.destination if destination else packet.source
+    old_port = packet.destination_port if destination else packet.source_port
+    if statement.kind in ("masquerade", "redirect"):
+        number = _own_address(journey, packet, statement.kind)
+        if number is None:
+            return "drop"
+    elif address is None:
+        number = old_address
+    else:
+        found = _choose_address(journey, packet, address, old_address)
+        if found is None:
+            return "continue"
+        number = found
+    new_port = _choose_port(journey, packet, statement, port, old_port)
+    _bind(packet, connection, destination, number, new_port)
+    return "accept"
+
+
+def _bind(
+    packet: Packet, connection: Connection, destination: bool, address: int, port: int
+) -> None:
+    version, protocol, source, source_port, target, target_port = connection.reply
+    if destination:
+        changed = (source, source_port) != (address, port)
+        connection.reply = (version, protocol, address, port, target, target_port)
+        connection.destination_done = True
+    else:
+        changed = (target, target_port) != (address, port)
+        connection.reply = (version, protocol, source, source_port, address, port)
+        connection.source_done = True
+    if changed:
+        connection.add_status("dnat" if destination else "snat")
+
+
+def _own_address(journey: Journey, packet: Packet, kind: str) -> int | None:
+    """The address that masquerade or redirect takes: one of the link's own."""
+    place = journey.place(packet)
+    if kind == "redirect":
+        if journey.hook == "output":
+            return to_number("127.0.0.1" if packet.version == 4 else "::1")
+        link = packet.input_link or ""
+        for address in place.by_link.get((link, packet.version), ()):
+            if packet.version == 4 or address.scope in ("global", "site"):
+                return address.number
+        return None
+    link = packet.output_link or ""
+    if packet.version == 6:
+        return select_ipv6(place, link, packet.destination)
+    way = journey.way
+    near = packet.destination
+    if way is not None and way.gateway is not None and way.link == link:
+        near = way.gateway[1]
+    return select_ipv4(place, link, near)
+
+
+def _choose_address(journey: Journey, packet: Packet, address: str | Range, old: int) -> int | None:
+    """One of the addresses that a rule allows; None when they are of the other IP version."""
+    if isinstance(address, Range):
+        first, last = to_number(str(address.first)), to_number(str(address.last))
+        version = version_of(str(address.first))
+    elif "-" in address:
+        low, _, high = address.partition("-")
+        first, last, version = to_number(low), to_number(high), version_of(low)
+    elif "/" in address:
+        prefix = to_prefix(address)
+        if prefix.version != packet.version:
+            return None
+        return prefix.network | (old & (prefix.last ^ prefix.network))
+    else:
+        first = last = to_number(address)
+        version = version_of(address)
+    if version != packet.version:
+        return None
+    if first <= old <= last:
+        return old
+    options = [first + step for step in range(min(last - first + 1, _MOST_OPTIONS))]
+    if last - first >= _MOST_OPTIONS:
+        journey.misunderstood(f"a translation may take any of {last - first + 1} addresses")
+    return journey.choices.choose(
+        "which address a translation takes", options, [to_text(o, version) for o in options]
+    )
+
+
+def _choose_port(
+    journey: Journey, packet: Packet, statement: Nat, port: int | str | Range | None, old: int
+) -> int:
+    if packet.protocol not in WITH_PORTS:
+        return old
+    if port is None:
+        return old
+    if isinstance(port, str) and "-" in port:
+        low, _, high = port.partition("-")
+        port = Range(int(low), int(high))
+    if isinstance(port, Range):
+        first, last = int(port.first), int(port.last)
+        if first <= old <= last:
+            return old
+        if first != last:
+            journey.misunderstood(f"a translation takes a port from {first} to {last}")
+        return first
+    return int(port)

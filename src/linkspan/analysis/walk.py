@@ -1,0 +1,208 @@
+"""Walking a packet through a data plane, and its answer back.
+
+`trace_flow` is what the rest uses. Each stage of the way is a function in its own module; it
+gives the next stage or the end. All packets of one flow share connections and decisions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from linkspan.analysis import bridge, ip, tunnels, wires
+from linkspan.analysis.addresses import to_number, to_text
+from linkspan.analysis.choices import Choices, explore
+from linkspan.analysis.conntrack import Tracker, inverted
+from linkspan.analysis.flow import Flow
+from linkspan.analysis.journey import (
+    STRANGER_MAC,
+    Ending,
+    Journey,
+    Next,
+    Outcome,
+    Socket,
+    Stranger,
+)
+from linkspan.analysis.neighbours import find_for_stranger
+from linkspan.analysis.packet import ACK, ECHO_REPLY, SYN, Packet, first_packet
+from linkspan.analysis.relay import relayed_flow
+from linkspan.analysis.routing import Query, find_way
+from linkspan.analysis.source import choose_source
+from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
+from linkspan.analysis.view import View
+from linkspan.dataplane.sockets import Listener
+from linkspan.errors import NotFound
+
+MOST_WAYS = 32
+"""Ways that are walked at most; with more the answer says that it is not complete."""
+_MOST_RELAYS = 3
+
+_STAGES: Mapping[str, Callable[[Journey, Packet, str], Outcome]] = {
+    "send": lambda journey, packet, link: ip.send(journey, packet, link or None),
+    "take_in": ip.take_in,
+    "receive": wires.receive,
+    "transmit": wires.transmit,
+    "bridge_in": bridge.bridge_in,
+    "bridge_out": bridge.bridge_out,
+    "tunnel": tunnels.enter_tunnel,
+}
+
+
+class Leg(NamedTuple):
+    """One packet's way: what was written down, how it ended, and the packet as it was then."""
+
+    journey: Journey
+    ending: Ending
+    packet: Packet
+    assumed: tuple[str, ...]
+
+
+def trace_flow(
+    view: View, namespace: str, flow: Flow, limit: int = MOST_WAYS, relays: int = _MOST_RELAYS
+) -> Answer:
+    """Every way that the first packet of a flow can take, with its answer.
+
+    A process in `namespace` sends it; with `flow.link` it comes in by that link from a
+    stranger on its segment, and needs a source. Raises NotFound for a namespace or link that
+    the plane does not have, ValueError for addresses that are none.
+    """
+    if namespace not in view.namespaces:
+        raise NotFound(f"the data plane has no namespace {namespace!r}")
+    if flow.link is not None and view.link(namespace, flow.link) is None:
+        raise NotFound(f"{namespace} has no link {flow.link!r}")
+    traces, complete = explore(
+        lambda choices: _trace_once(view, namespace, flow, choices, relays), limit
+    )
+    return Answer(flow, tuple(traces), complete)
+
+
+def _trace_once(view: View, namespace: str, flow: Flow, choices: Choices, relays: int) -> Trace:
+    tracker = Tracker()
+    journey = Journey(view, choices, tracker)
+    packet = first_packet(flow, namespace)
+    source = packet.source
+    if flow.link is not None:
+        journey.stranger = Stranger(namespace, flow.link, packet.version, source)
+        first = _enter_from_outside(journey, packet, flow.link)
+    else:
+        first = Next("send", packet, "")
+    there = _walk(journey, first)
+    sent = journey.sent or flow
+    main = _trace(there, sent)
+    if there.ending.disposition not in GOOD:
+        return main
+    opening = first_packet(sent, namespace)
+    reply = _answer(view, choices, tracker, there, opening, flow.link)
+    main = _with(main, reply=_trace(reply, reply.journey.sent or sent.inverted()))
+    if reply.ending.disposition in GOOD and opening.protocol == 6:
+        third = _follow_up(view, choices, tracker, there, opening, flow.link)
+        main = _with(main, follow_up=_trace(third, sent))
+    onward = relayed_flow(there.ending.processes)
+    if onward is not None and relays:
+        main = _with(
+            main, onward=trace_flow(view, there.ending.namespace, onward, relays=relays - 1)
+        )
+    return main
+
+
+def _with(trace: Trace, **changes: object) -> Trace:
+    return msgspec.structs.replace(trace, **changes)
+
+
+def _walk(journey: Journey, first: Next) -> Leg:
+    """Go from stage to stage until the end."""
+    before = len(journey.choices.made)
+    step: Outcome = first
+    packet = first.packet
+    while isinstance(step, Next):
+        packet = step.packet
+        journey.recorder.enter(packet.namespace)
+        step = _STAGES[step.stage](journey, packet, step.link)
+    return Leg(journey, step, packet, journey.choices.assumed()[before:])
+
+
+def _enter_from_outside(journey: Journey, packet: Packet, link: str) -> Next:
+    if journey.sent is None:
+        journey.sent = packet.flow
+    packet.source_mac = STRANGER_MAC
+    packet.destination_mac = find_for_stranger(journey, link, packet.version, packet.destination)
+    return Next("receive", packet, link)
+
+
+def _answer(
+    view: View, choices: Choices, tracker: Tracker, there: Leg, opening: Packet,
+    came_by: str | None,
+) -> Leg:  # fmt: skip
+    """The way of the answer: from the socket that got the packet, or back in from outside."""
+    arrived = there.packet
+    journey = Journey(view, choices, tracker)
+    from_outside = came_by is not None
+    journey.expected = Socket(None if from_outside else opening.namespace, inverted(opening.ends))
+    packet = Packet(arrived.namespace, arrived.version, arrived.protocol)
+    _, _, packet.source, packet.source_port, packet.destination, packet.destination_port = inverted(
+        arrived.ends
+    )
+    packet.flags = SYN | ACK if packet.protocol == 6 else 0
+    if arrived.icmp_type is not None:
+        packet.icmp_type = ECHO_REPLY[packet.version]
+    journey.stranger = there.journey.stranger
+    if there.ending.disposition is Disposition.LEFT:
+        link = arrived.output_link or ""
+        journey.stranger = Stranger(arrived.namespace, link, packet.version, packet.source)
+        journey.sent = packet.flow
+        packet.source_mac, packet.destination_mac = STRANGER_MAC, arrived.source_mac
+        packet.vlan = arrived.vlan
+        return _walk(journey, Next("receive", packet, link))
+    _choose_own_source(journey, packet, there.journey.listener)
+    return _walk(journey, Next("send", packet, ""))
+
+
+def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | None) -> None:
+    """A datagram socket of all addresses may answer from another one than it was asked at."""
+    if packet.protocol != 17 or listener is None or to_number(listener.address) != 0:
+        return
+    place = journey.place(packet)
+    query = Query(packet.version, packet.destination, protocol=17)
+    way = find_way(place, query, journey.choices)
+    usual = None if way is None else choose_source(place, way, packet.destination, packet.version)
+    if usual is None or usual == packet.source:
+        return
+    asked = to_text(packet.source, packet.version)
+    own = to_text(usual, packet.version)
+    packet.source = journey.choices.choose(
+        f"from which address the program in {place.name} answers",
+        (usual, packet.source),
+        (f"{own}, which the kernel chooses", f"{asked}, which it was asked at"),
+    )
+
+
+def _follow_up(
+    view: View, choices: Choices, tracker: Tracker, there: Leg, opening: Packet,
+    came_by: str | None,
+) -> Leg:  # fmt: skip
+    """The first packet after the answer: what is allowed for a new flow only stops it."""
+    journey = Journey(view, choices, tracker)
+    packet = opening.copy()
+    packet.flags = ACK
+    left = there.ending.disposition is Disposition.LEFT
+    journey.expected = Socket(None if left else there.packet.namespace, there.packet.ends)
+    journey.stranger = there.journey.stranger
+    if came_by is not None:
+        return _walk(journey, _enter_from_outside(journey, packet, came_by))
+    return _walk(journey, Next("send", packet, ""))
+
+
+def _trace(leg: Leg, sent: Flow) -> Trace:
+    return Trace(
+        disposition=leg.ending.disposition,
+        reason=leg.ending.reason,
+        hops=leg.journey.recorder.hops(),
+        sent=sent,
+        arrived=leg.packet.flow,
+        namespace=leg.ending.namespace,
+        processes=leg.ending.processes,
+        assumed=leg.assumed,
+        not_understood=tuple(leg.journey.recorder.not_understood),
+    )
