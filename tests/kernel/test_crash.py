@@ -165,3 +165,28 @@ def kill_at(site: Site, request: Request, name: str, count: int) -> None:
     assert process is not None
     assert process.wait(10) == -signal.SIGKILL, f"{name} ({count}) was not reached"
     site.daemon.start()
+
+
+@pytest.mark.parametrize("point", ["attach.stored", "apply.add.rule", "attach.applied"])
+def test_a_brought_namespace_is_left_as_it_was(site: Site, point: str) -> None:
+    brought = site.lab.namespace("brought")
+    site.lab.run(brought, "ip link add own type veth peer name peer")
+
+    def look() -> list[str]:
+        return [
+            site.lab.run(brought, f"ip -brief {what}").stdout for what in ("link", "rule", "route")
+        ]
+
+    before = look()
+    kill_at(site, ("POST", "/v1/sandboxes", {**SHOP, "netns": brought.path}), point, 1)
+    assert look() == before
+    assert [s["name"] for s in site.daemon.get("/v1/sandboxes")] == ["base"]
+    assert not any(site.daemon.post("/v1/reconcile").values())
+    # And one that was there stays, whatever end the daemon has.
+    site.daemon.post("/v1/sandboxes", {**SHOP, "netns": brought.path})
+    there = look()
+    site.daemon.kill()
+    site.daemon.start()
+    assert look() == there
+    site.daemon.delete("/v1/sandboxes/shop")
+    assert look() == before
