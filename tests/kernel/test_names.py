@@ -9,75 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.reversename
 import pytest
 
+from kernel.named_site import SERVER, NamedSite
 from lab import Lab, Namespace, open_socket
 from lab.processes import wait_until
-from lab.site import NEIGHBOUR, Site, address
+from lab.site import address
 
-dns = pytest.importorskip("dns")
-import dns.flags  # noqa: E402
-import dns.message  # noqa: E402
-import dns.query  # noqa: E402
-import dns.rcode  # noqa: E402
-import dns.reversename  # noqa: E402
-
-SERVER = "127.0.0.11"
 SOURCE = Path(__file__).resolve().parents[2] / "src"
-
-
-class NamedSite(Site):
-    """A site whose daemon passes outside names on to the neighbour."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.resolv_conf = lab.directory / "resolv.conf"
-        self.resolv_conf.write_text(f"nameserver {NEIGHBOUR}\nsearch corp.example\n")
-        self.settings = lab.directory / "settings.toml"
-        self.settings.write_text(f'resolv_conf = "{self.resolv_conf}"\n')
-        super().__init__(lab, arguments=("--config", str(self.settings)))
-
-    def ask(
-        self,
-        sandbox: Any,
-        name: str,
-        type: str = "A",
-        tcp: bool = False,
-        timeout: float = 2.0,
-        **more: Any,
-    ) -> Any:
-        """The answer that a sandbox's resolver gives, as a message of dnspython."""
-        query = dns.message.make_query(name, type, **more)
-        return self.exchange(sandbox, query, tcp, timeout)
-
-    def exchange(self, sandbox: Any, query: Any, tcp: bool = False, timeout: float = 2.0) -> Any:
-        kind = socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM
-        with open_socket(sandbox["netns"], socket.AF_INET, kind) as client:
-            client.settimeout(timeout)
-            client.connect((SERVER, 53))
-            if tcp:
-                return dns.query.tcp(query, SERVER, timeout=timeout, sock=client)
-            client.send(query.to_wire())
-            return dns.message.from_wire(client.recv(65535))
-
-    def addresses(self, sandbox: Any, name: str, type: str = "A", **more: Any) -> list[str]:
-        """The addresses that a name has for a sandbox, in the order of the answer."""
-        answer = self.ask(sandbox, name, type, **more)
-        return [str(item) for rows in answer.answer for item in rows]
-
-    def names_pid(self) -> int:
-        """The process that answers."""
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                if (
-                    b"linkspan.names.server" in words
-                    and str(self.daemon.run_dir).encode() in words
-                ):
-                    return int(entry.name)
-        raise AssertionError("no names process runs")
 
 
 @pytest.fixture
@@ -136,9 +79,7 @@ def test_both_ip_versions_are_answered_and_other_types_are_empty(site: NamedSite
 
 
 def test_everybody_under_one_alias_is_answered_in_turn(shop: NamedSite) -> None:
-    members = [
-        shop.sandbox(f"w{n}", {"network": "shop", "aliases": ["workers"]}) for n in range(3)
-    ]
+    members = [shop.sandbox(f"w{n}", {"network": "shop", "aliases": ["workers"]}) for n in range(3)]
     asker = shop.sandbox("asker", "shop")
     orders = [tuple(shop.addresses(asker, "workers")) for _ in range(6)]
     assert all(set(order) == {address(member) for member in members} for order in orders)
@@ -406,4 +347,3 @@ def test_another_resolver_on_the_same_address_is_left_alone(
     assert shop.lab.run(place, "nft list tables").stdout == ""
     log = (shop.daemon.run_dir / "names.log").read_text()
     assert f"another resolver listens on {SERVER}" in log
-
