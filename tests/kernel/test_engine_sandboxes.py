@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab import Lab, Namespace, Refused
-from lab.processes import wait_until
+from lab.processes import Process, wait_until
 from lab.site import HOST, NEIGHBOUR, Site, address
 
 
@@ -90,6 +90,14 @@ def test_a_fixed_mac_is_the_links_and_neighbours_learn_of_it(site: Site) -> None
     wait_until(learned, "the member to learn the new MAC without asking")
 
 
+def sleeper(site: Site, where: Any, command: str) -> Process:
+    """A process that has come to where it sleeps."""
+    process = site.lab.spawn(where, command)
+    program = Path(f"/proc/{process.pid}/comm")
+    wait_until(lambda: program.read_text() == "sleep\n", f"{command} to sleep")
+    return process
+
+
 class TestBroughtNamespace:
     @pytest.fixture
     def place(self, site: Site) -> Namespace:
@@ -123,15 +131,13 @@ class TestBroughtNamespace:
         assert len(ip(site, place, "rule")) == 3
 
     def test_it_can_be_named_by_a_process(self, site: Site, place: Namespace) -> None:
-        process = site.lab.spawn(place, "sleep 1000")
+        process = sleeper(site, place, "sleep 1000")
         sandbox = site.sandbox("ctr7", "web", pid=process.pid)
         assert sandbox["pid"] == process.pid
         assert addresses(site, place)["eth0"] == ["10.20.0.2/24"]
 
     def test_one_that_vanishes_is_gone_and_gives_everything_back(self, site: Site) -> None:
-        process = site.lab.spawn(site.host, "unshare --net sleep 1000")
-        program = Path(f"/proc/{process.pid}/comm")
-        wait_until(lambda: program.read_text() == "sleep\n", "it to be in its own namespace")
+        process = sleeper(site, site.host, "unshare --net sleep 1000")
         wish = {"network": "web", "ip": "10.20.0.50"}
         site.sandbox("ctr7", wish, pid=process.pid, ports=("8080:80",))
         process.kill()
@@ -168,7 +174,7 @@ class TestBroughtNamespace:
     def test_its_path_may_go_while_a_process_is_still_inside(
         self, site: Site, place: Namespace
     ) -> None:
-        process = site.lab.spawn(place, "sleep 1000")
+        process = sleeper(site, place, "sleep 1000")
         site.sandbox("ctr7", "web", netns=place.path)
         site.lab.run(site.host, f"umount {place.path}")
         os.unlink(place.path)
