@@ -18,6 +18,7 @@ from linkspan.engine.events import EventLog
 from linkspan.engine.plans import Plan
 from linkspan.engine.reconcile import Report
 from linkspan.engine.runtime.log import LogEntry
+from linkspan.engine.settings import Settings
 from linkspan.engine.store import SqliteStore
 from linkspan.errors import Conflict, InvalidRequest, NameInUse, NetworkInUse, NotFound
 
@@ -32,6 +33,7 @@ class FakeEngine:
 
     def __init__(self, events: EventLog) -> None:
         self.events = events
+        self.settings = Settings()
         self.by_name: dict[str, dict[str, Any]] = {"network": {}, "sandbox": {}}
         self.failure: BaseException | None = None
         self.containers = FakeContainers(self)
@@ -116,6 +118,10 @@ class FakeEngine:
         for network in unused:
             del self.by_name["network"][network.name]
         return unused
+
+    def members(self, ref: str) -> list[Sandbox]:
+        network = self.network(ref)
+        return [s for s in self.sandboxes() if any(e.network == network.id for e in s.endpoints)]
 
     # Sandboxes
 

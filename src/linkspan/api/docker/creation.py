@@ -143,7 +143,14 @@ def _compose_subnets(body: DockerNetworkRequest, name: str) -> list[SubnetReques
             f"subnet {six[0].subnet} is IPv6, and EnableIPv6 is not set; set it (--ipv6), or leave "
             "the subnet out"
         )
+    if body.ipv6 and not six:
+        raise Unsupported(
+            "EnableIPv6 without an IPv6 subnet: linkspan chooses none by itself; state one "
+            "(--subnet fd00:20::/64 for example)"
+        )
     if body.ipv4 is False:
+        if not six:
+            raise InvalidRequest("EnableIPv4 is false, and EnableIPv6 is not set: set one of them")
         if four:
             raise InvalidRequest(
                 f"subnet {four[0].subnet} is IPv4, and EnableIPv4 is false; leave one of them out"
