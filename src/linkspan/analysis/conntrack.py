@@ -41,9 +41,11 @@ def inverted(ends: Ends) -> Ends:
 
 
 class Tracker:
-    """The connection tables of all namespaces."""
+    """The connection tables of all namespaces, and the neighbours that they learned meanwhile."""
 
     def __init__(self) -> None:
+        self.neighbours: dict[tuple[str, str, int, int], str] = {}
+        """MACs of who has asked, by namespace, link, version and address."""
         self._tables: dict[str, dict[Ends, tuple[Connection, str]]] = {}
 
     def see(self, packet: Packet) -> None:

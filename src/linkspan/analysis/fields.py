@@ -172,6 +172,14 @@ def _address(protocol: str, name: str) -> Field:
     return Field(lambda p: p.destination if p.ether_type == protocol else MISSING, kind)
 
 
+_SOME_CHECKSUM = 0xA5C3
+"""Where others have a port ICMP has a checksum: one number stands for all of them."""
+
+
+def _type_and_code(packet: Packet) -> Value:
+    return UNKNOWN if packet.icmp_type is None else packet.icmp_type << 8
+
+
 def _port(protocol: str, name: str) -> Field:
     number = {"tcp": 6, "udp": 17, "sctp": 132, "dccp": 33, "udplite": 136}.get(protocol)
     source = name == "sport"
@@ -180,7 +188,7 @@ def _port(protocol: str, name: str) -> Field:
         if packet.ether_type == "arp" or (number is not None and packet.protocol != number):
             return MISSING
         if packet.protocol not in WITH_PORTS:
-            return UNKNOWN
+            return _type_and_code(packet) if source else _SOME_CHECKSUM
         return packet.source_port if source else packet.destination_port
 
     return Field(port, "inet_service")

@@ -32,6 +32,17 @@ class Neighbour(NamedTuple):
     how: str
 
 
+class Asked(NamedTuple):
+    """What asking a segment gave."""
+
+    answers: list[str]
+    """The MACs that answered."""
+    outside: bool
+    """The request also went where nobody was observed."""
+    learned: list[tuple[tuple[str, str, int, int], str]]
+    """What the asked ones know now: the asker's MAC, by namespace, link, version, address."""
+
+
 class Unreachable(NamedTuple):
     """Nobody answers for an address, and why."""
 
@@ -52,7 +63,11 @@ def resolve(
     known = entry.mac if entry is not None and entry.state in _USABLE else None
     if known and entry is not None and entry.state in ("permanent", "noarp"):
         return Neighbour(known, f"{text} is at {known} (permanent entry)")
-    answers, outside = _ask_once(journey, place, link, version, address, source)
+    learned = journey.tracker.neighbours.get((place.name, link, version, address))
+    if learned is not None:
+        return Neighbour(learned, f"{text} is at {learned}, which has just asked")
+    answers, outside, taught = _ask_once(journey, place, link, version, address, source)
+    journey.tracker.neighbours.update(taught)
     if known and entry is not None and (known in answers or entry.state == "reachable"):
         return Neighbour(known, f"{text} is at {known}")
     if answers:
@@ -73,7 +88,7 @@ def _is_l3(found: object) -> bool:
 
 def _ask_once(
     journey: Journey, place: Place, link: str, version: int, address: int, source: int
-) -> tuple[list[str], bool]:
+) -> Asked:
     """Ask, or remember what was answered; what depends on a choice is asked again."""
     view = journey.view
     own = place.has_address(source, version)
@@ -95,17 +110,17 @@ def _ask_once(
 
 def _ask(
     journey: Journey, place: Place, link: str, version: int, address: int, source: int | None
-) -> tuple[list[str], bool]:
-    """The MACs that answer, and whether the request also goes where nobody was observed."""
+) -> Asked:
     view = journey.view
     asking = _request(place, link, version, address, source)
     if asking is None or _is_stopped(journey, asking, "output", link):
-        return [], False
+        return Asked([], False, [])
     wanted = frozenset(
         {*view.owners.get((version, address), ()), *view.proxying, *view.with_local_prefixes}
     )
     answers: list[str] = []
     outside = False
+    learned = []
     for heard in spread(journey, asking, link, wanted):
         if heard.namespace is None:
             stranger = journey.stranger
@@ -118,11 +133,14 @@ def _ask(
         mac = there.mac(heard.link)
         if mac in answers or (heard.namespace, heard.link) == (place.name, link):
             continue
-        if _answers(journey, there, heard, address) and _comes_back(
-            journey, there, heard, place, link, address
-        ):
+        if not _answers(journey, there, heard, address):
+            continue
+        if asking.source:
+            known = (there.name, heard.link, version, asking.source)
+            learned.append((known, asking.source_mac))
+        if _comes_back(journey, there, heard, place, link, address):
             answers.append(mac)
-    return answers, outside
+    return Asked(answers, outside, learned)
 
 
 def _request(

@@ -6,7 +6,7 @@ on addresses and links.
 
 from __future__ import annotations
 
-from linkspan.analysis.addresses import WIDTH, is_link_local, to_number
+from linkspan.analysis.addresses import WIDTH, is_link_local, to_number, to_prefix
 from linkspan.analysis.place import OwnAddress, Place
 from linkspan.analysis.routing import Way
 
@@ -74,9 +74,14 @@ def select_ipv6(place: Place, link: str, destination: int) -> int | None:
         reaches = not link_local or wanted_link_scope
         tight = link_local == wanted_link_scope
         score = (
-            same, address.scope != "host" or destination == 1, reaches, tight, on_link,
-            _common_bits(address.number, destination),
-        )  # fmt: skip
+            same,
+            address.scope != "host" or destination == 1,
+            reaches,
+            tight,
+            on_link,
+            _label(address.number) == _label(destination),
+            min(_common_bits(address.number, destination), address.network.length),
+        )
         if best is None or score > best_score:
             best, best_score = address, score
     if best is None or (best.scope == "host" and destination != 1):
@@ -86,3 +91,16 @@ def select_ipv6(place: Place, link: str, destination: int) -> int | None:
 
 def _common_bits(one: int, other: int) -> int:
     return WIDTH[6] - (one ^ other).bit_length()
+
+
+_LABELS = (
+    (to_prefix("::1/128"), 0),
+    (to_prefix("fc00::/7"), 13),
+    (to_prefix("2002::/16"), 2),
+    (to_prefix("2001::/32"), 5),
+)
+"""The policy table of RFC 6724, section 2.1, as far as it tells addresses in use apart."""
+
+
+def _label(number: int) -> int:
+    return next((label for prefix, label in _LABELS if prefix.holds(number)), 1)

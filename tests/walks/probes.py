@@ -1,0 +1,111 @@
+"""Asking for real: a connection or datagram from a namespace, and who answers what."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import errno
+import selectors
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.places import open_socket
+
+_GREETING = b"here\n"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One flow to try: from a namespace by its path, with a source port of its own."""
+
+    namespace: str
+    path: str
+    address: str
+    port: int
+    protocol: str
+    source_port: int
+
+
+def ask(probe: Probe, timeout: float) -> str:
+    """ "ok", or why not: refused, unreachable, timeout, reset."""
+    family = socket.AF_INET6 if ":" in probe.address else socket.AF_INET
+    kind = socket.SOCK_STREAM if probe.protocol == "tcp" else socket.SOCK_DGRAM
+    with open_socket(Path(probe.path), family, kind) as client:
+        client.settimeout(timeout)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without this a closed connection would hold the port for the next try.
+        if kind == socket.SOCK_STREAM:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        try:
+            client.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", probe.source_port))
+            client.connect((probe.address, probe.port))
+            if probe.protocol == "udp":
+                client.send(b"hello")
+            return "ok" if client.recv(16) == _GREETING else "reset"
+        except TimeoutError:
+            return "timeout"
+        except OSError as error:
+            return _WORDS.get(error.errno or 0, str(error))
+
+
+_WORDS = {
+    errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable", errno.EACCES: "unreachable", errno.EINVAL: "unreachable",
+    errno.EPERM: "unreachable", errno.EADDRNOTAVAIL: "unreachable",
+}  # fmt: skip
+
+
+def ask_all(probes: list[Probe], timeout: float) -> list[str]:
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        return list(pool.map(lambda probe: ask(probe, timeout), probes))
+
+
+class Servers:
+    """Sockets that greet everybody, in many namespaces, on one thread."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._bell = socket.socketpair()
+        self._selector.register(self._waker, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._serve, name="walk-servers")
+        self._thread.start()
+
+    def listen(self, path: str, protocol: str, address: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+        server = open_socket(Path(path), family, kind)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        server.bind((address, port))
+        if kind == socket.SOCK_STREAM:
+            server.listen(64)
+        server.setblocking(False)
+        self._selector.register(server, selectors.EVENT_READ)
+
+    def _serve(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                one = key.fileobj
+                if one is self._waker:
+                    return
+                assert isinstance(one, socket.socket)
+                with contextlib.suppress(OSError):
+                    if one.type == socket.SOCK_DGRAM:
+                        _, client = one.recvfrom(64)
+                        one.sendto(_GREETING, client)
+                    else:
+                        connection, _ = one.accept()
+                        with connection:
+                            connection.sendall(_GREETING)
+
+    def close(self) -> None:
+        self._bell.send(b"x")
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            assert isinstance(key.fileobj, socket.socket)
+            key.fileobj.close()
+        self._selector.close()
+        self._bell.close()
