@@ -24,6 +24,7 @@ SUBJECTS = (
     "clients",
     "ranges",
     "connections",
+    "names",
     "memory",
     "commands",
 )

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -132,12 +133,12 @@ class Docker:
             timeout=60,
         )
 
-    def run_container(self, name: str, network: str) -> None:
-        """Start a container that sleeps."""
+    def run_container(self, name: str, network: str, dns: Sequence[str] = ()) -> None:
+        """Start a container that sleeps; `dns` are the servers it asks outside names of."""
         body: Any = {
             "Image": "bench",
             "Cmd": ["/bin/sleep", "3600"],
-            "HostConfig": {"NetworkMode": network},
+            "HostConfig": {"NetworkMode": network, "Dns": list(dns)},
         }
         with Client(self.socket) as client:
             client.request("POST", f"/containers/create?name={name}", body)
