@@ -3,6 +3,7 @@
     LinkspanError
     ├── InvalidRequest        the request itself is wrong (HTTP 400)
     ├── PermissionRefused     the daemon or command lacks a right (403)
+    ├── PolicyRefused         a policy of this host forbids it (403)
     ├── NotFound              the named thing does not exist (404)
     ├── Conflict              it clashes with something that exists (409)
     │   ├── NameInUse
@@ -53,6 +54,13 @@ class PermissionRefused(LinkspanError):
     """The daemon or the command lacks a right that the operation needs."""
 
     code = "permission"
+    status = 403
+
+
+class PolicyRefused(LinkspanError):
+    """A policy of this host forbids it; the message names the policy and what it permits."""
+
+    code = "policy"
     status = 403
 
 

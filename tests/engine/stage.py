@@ -71,6 +71,7 @@ class ModelHost:
         """Namespaces that others made: inode by path."""
         self.listening: list[HostSocket] = []
         self.flushed: list[str] = []
+        self.cut: list[tuple[str, str]] = []
         self.announced: list[tuple[str, str, str]] = []
         self.batches: list[int] = []
         self.refuse: Callable[[Change], bool] = lambda change: False
@@ -164,6 +165,18 @@ class ModelHost:
 
     def flush_addresses(self, addresses: Sequence[str]) -> None:
         self.flushed += addresses
+
+    def cut_published(
+        self, leads: Sequence[tuple[PublishedPort, str]], netns: str
+    ) -> set[tuple[str, int]]:
+        self.cut += [(str(port), address) for port, address in leads]
+        return {(port.protocol, port.host_port) for port, _ in leads}
+
+    def find_cut(self) -> set[tuple[str, int]]:
+        return set()
+
+    def forget_cut(self, ports: Sequence[PublishedPort]) -> None:
+        self.flushed += [f"cut {port}" for port in ports]
 
     def announce(self, path: str, interface: str, mac: str, address: str) -> None:
         self.announced.append((interface, mac, address))

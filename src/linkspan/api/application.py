@@ -8,7 +8,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from linkspan.api import containers, events, host, networks, sandboxes
+from linkspan.api import containers, events, host, networks, policies, sandboxes
 from linkspan.api.docker.paths import divide
 from linkspan.api.endpoint import PathEndpoint, send_answer
 from linkspan.api.operation import Operation, Service
@@ -20,6 +20,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *sandboxes.OPERATIONS,
     *networks.OPERATIONS,
     *containers.OPERATIONS,
+    *policies.OPERATIONS,
     *events.OPERATIONS,
     *host.OPERATIONS,
 )

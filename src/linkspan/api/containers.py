@@ -130,7 +130,7 @@ OPERATIONS = (
         handler=start_container,
         answers={200: (SandboxView, PlanView)},
         query=(DRY_RUN,),
-        errors=(404, 409, 501),
+        errors=(403, 404, 409, 501),
     ),
     Operation(
         method="POST",

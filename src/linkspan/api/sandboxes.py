@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from linkspan.api.operation import DRY_RUN, FORCE, Answer, Call, Operation
+from linkspan.api.operation import DRY_RUN, FORCE, Answer, Call, Operation, Parameter
 from linkspan.api.plans import PlanView, answer_or_plan
 from linkspan.api.shown import show_one
 from linkspan.api.views import SandboxView
-from linkspan.engine.requests import NetworkAttachment, SandboxRequest
+from linkspan.engine.requests import NetworkAttachment, PublishRequest, SandboxRequest
+
+NOW = Parameter("now", bool, "End established connections as well.", False)
 
 
 async def create_sandbox(call: Call) -> Answer:
@@ -46,6 +48,20 @@ async def disconnect(call: Call) -> Answer:
         call.path["network"],
         force=call.query["force"],
         dry_run=call.dry_run,
+    )
+    return answer_or_plan(done, lambda sandbox: Answer(200, show_one(call.engine, sandbox)))
+
+
+async def publish(call: Call) -> Answer:
+    """Publish more ports of a sandbox that is up."""
+    done = await call.engine.publish(call.path["name"], call.body.ports, dry_run=call.dry_run)
+    return answer_or_plan(done, lambda sandbox: Answer(200, show_one(call.engine, sandbox)))
+
+
+async def unpublish(call: Call) -> Answer:
+    """Close published ports of a sandbox that is up."""
+    done = await call.engine.unpublish(
+        call.path["name"], call.path["spec"], now=call.query["now"], dry_run=call.dry_run
     )
     return answer_or_plan(done, lambda sandbox: Answer(200, show_one(call.engine, sandbox)))
 
@@ -98,7 +114,7 @@ OPERATIONS = (
         takes=NetworkAttachment,
         answers={200: (SandboxView, PlanView)},
         query=(DRY_RUN,),
-        errors=(400, 404, 409, 501),
+        errors=(400, 403, 404, 409, 501),
     ),
     Operation(
         method="DELETE",
@@ -109,5 +125,26 @@ OPERATIONS = (
         answers={200: (SandboxView, PlanView)},
         query=(FORCE, DRY_RUN),
         errors=(404, 409),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/sandboxes/{name}/ports",
+        name="publish",
+        summary="Publish more ports of a sandbox that is up",
+        handler=publish,
+        takes=PublishRequest,
+        answers={200: (SandboxView, PlanView)},
+        query=(DRY_RUN,),
+        errors=(400, 403, 404, 409),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/sandboxes/{name}/ports/{spec}",
+        name="unpublish",
+        summary="Close published ports, [HOST_IP:]HOST_PORT[-END][/PROTOCOL], for new connections",
+        handler=unpublish,
+        answers={200: (SandboxView, PlanView)},
+        query=(NOW, DRY_RUN),
+        errors=(400, 404, 409),
     ),
 )

@@ -32,7 +32,9 @@ def attach(
     pid: int | None,
     networks: tuple[str, ...],
     ip: str | None,
+    ip6: str | None,
     mac: str | None,
+    aliases: tuple[str, ...],
     publish: tuple[str, ...],
     labels: tuple[str, ...],
     output: str,
@@ -54,7 +56,7 @@ def attach(
         "name": name,
         "netns": None if netns is None else find_namespace(netns),
         "pid": pid,
-        "networks": read_networks(networks, ip, mac),
+        "networks": read_networks(networks, ip, mac, ip6, aliases),
         "ports": list(publish),
         "labels": read_pairs("--label", labels),
     }

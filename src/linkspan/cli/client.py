@@ -44,6 +44,10 @@ class Client:
         """POST to /v1/PARTS and decode the answer."""
         return self.request("POST", parts, body=body, query=query)
 
+    def put(self, *parts: str, body: Any = None, **query: Any) -> Any:
+        """PUT to /v1/PARTS and decode the answer."""
+        return self.request("PUT", parts, body=body, query=query)
+
     def delete(self, *parts: str, **query: Any) -> Any:
         """DELETE /v1/PARTS and decode the answer."""
         return self.request("DELETE", parts, query=query)

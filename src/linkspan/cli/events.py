@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from linkspan.cli.state import connect, format_option, reads
-from linkspan.cli.tables import clean, shorten
+from linkspan.cli.tables import clean, render_actor, shorten
 
 
 @click.command()
@@ -40,6 +40,6 @@ def describe(event: dict[str, Any]) -> str:
     more = "".join(f", {key} {value}" for key, value in event["attributes"].items() if value)
     name = event["name"] or shorten(event["object_id"])
     what = f"{event['type']} {name} {event['action']}".replace("  ", " ")
-    by = event["by"]
-    who = f", by {by['login'] or by['user'] or by['uid']} (pid {by['pid']})" if by else ""
+    by = render_actor(event["by"])
+    who = f", by {by}" if by else ""
     return clean(f"{event['id']:>6}  {event['time']}  {what}{more}{who}")

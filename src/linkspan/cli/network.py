@@ -241,10 +241,13 @@ def prune(output: str, dry_run: bool) -> None:
 @click.argument("name", metavar="NETWORK", shell_complete=complete("networks"))
 @click.argument("sandbox", shell_complete=complete("sandboxes"))
 @click.option("--ip", metavar="ADDRESS", help="Address in the network, IPv4 or IPv6.")
+@click.option("--ip6", metavar="ADDRESS", help="IPv6 address in the network.")
 @click.option("--mac", metavar="MAC", help="MAC address in the network.")
 @click.option("--alias", "aliases", multiple=True, metavar="NAME", help="One more name there.")
 @click.option(
+    "--gw-priority",
     "--gateway-priority",
+    "gateway_priority",
     type=int,
     default=0,
     metavar="N",
@@ -256,16 +259,19 @@ def connect_sandbox(
     name: str,
     sandbox: str,
     ip: str | None,
+    ip6: str | None,
     mac: str | None,
     aliases: tuple[str, ...],
     gateway_priority: int,
     output: str,
     dry_run: bool,
 ) -> None:
-    """Put a sandbox or container on one more network.
+    """Put a sandbox or container on one more network, while it runs.
+
+    Its connections on other networks are not touched. One in `none` leaves it by this.
 
     \b
-    linkspan network connect back shop --ip 10.21.0.9
+    linkspan network connect back shop --ip 10.21.0.9 --alias orders
     """
     body: dict[str, Any] = {
         "network": name,
@@ -273,6 +279,7 @@ def connect_sandbox(
         "aliases": list(aliases),
         "gateway_priority": gateway_priority,
         **(place_address(ip) if ip else {}),
+        **({"ipv6": ip6} if ip6 else {}),
     }
     show_done(connect().post("sandboxes", sandbox, "networks", body=body, dry_run=dry_run), output)
 
@@ -280,11 +287,13 @@ def connect_sandbox(
 @network.command("disconnect")
 @click.argument("name", metavar="NETWORK", shell_complete=complete("networks"))
 @click.argument("sandbox", shell_complete=complete("sandboxes"))
-@click.option("-f", "--force", is_flag=True, help="Also when its published ports go with it.")
+@click.option("-f", "--force", is_flag=True, help="Also where the kernel refuses to.")
 @format_option
 @changes
 def disconnect_sandbox(name: str, sandbox: str, force: bool, output: str, dry_run: bool) -> None:
-    """Take a sandbox or container off a network.
+    """Take a sandbox or container off a network, while it runs.
+
+    Where that carried the default route, the next network does, and published ports lead there.
 
     \b
     linkspan network disconnect back shop

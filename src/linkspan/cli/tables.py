@@ -159,6 +159,15 @@ def render_age(created: str) -> str:
     return f"{seconds} s"
 
 
+def render_actor(by: dict[str, Any] | None) -> str:
+    """Who asked for something: `alice as root (pid 4711, linkspan)`; "" for nobody."""
+    if by is None:
+        return ""
+    user = by["user"] or f"user {by['uid']}"
+    name = f"{by['login']} as {user}" if by["login"] not in (None, user) else user
+    return f"{name} (pid {by['pid']}{', ' + by['program'] if by['program'] else ''})"
+
+
 def parse_time(text: str) -> float:
     """Unix seconds of an RFC 3339 time in UTC."""
     import calendar

@@ -12,10 +12,23 @@ from linkspan.engine.events import Happening
 
 
 async def settle_flows(core: Core, ports: tuple[PublishedPort, ...]) -> None:
-    """Make UDP flows that were there before a mapping follow it: they would never end."""
+    """Make flows that were there before a mapping follow it: those of UDP, which would never
+    end, and those that were cut off when a port was closed.
+    """
     connectionless = [port for port in ports if port.protocol == "udp"]
     if connectionless:
         await asyncio.to_thread(core.host.flush_published, connectionless)
+    if core.cut:
+        again = [port for port in ports if any(covers(port, cut) for cut in core.cut)]
+        if again:
+            await asyncio.to_thread(core.host.forget_cut, again)
+            core.cut = {cut for cut in core.cut if not any(covers(p, cut) for p in again)}
+
+
+def covers(port: PublishedPort, host_port: tuple[str, int]) -> bool:
+    """Whether a published port, or range, includes a protocol and port of the host."""
+    protocol, number = host_port
+    return port.protocol == protocol and port.host_port <= number <= port.host_port_end
 
 
 def forget_flows(core: Core, before: Sandbox, after: Sandbox | None) -> None:

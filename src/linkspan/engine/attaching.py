@@ -73,6 +73,7 @@ async def create_sandbox(
         taken = foreign.interfaces if foreign is not None else set()
         cursors = core.addresses.save_cursors() if dry_run else {}
         allocated = _allocate(core, sandbox, joins, request.ports, taken)
+        _check_policies(core, allocated, "attach", dry_run=dry_run)
         if dry_run:
             operations = creation(core.describe(allocated))
             core.addresses.release(allocated)
@@ -99,6 +100,7 @@ async def restore_sandbox(core: Core, ref: str) -> Sandbox:
         )
         texts = [str(port) for port in before.ports]
         allocated = _allocate(core, empty, joins, texts, set())
+        _check_policies(core, allocated, "start")
         return await _bring_up(core, allocated, before)
 
 
@@ -117,6 +119,14 @@ def _allocate(
         core.addresses.release(allocated)
         raise
     return msgspec.structs.replace(allocated, ports=found)
+
+
+def _check_policies(core: Core, allocated: Sandbox, doing: str, *, dry_run: bool = False) -> None:
+    try:
+        core.check_policies(allocated, doing, dry_run=dry_run)
+    except BaseException:
+        core.addresses.release(allocated)
+        raise
 
 
 async def _bring_up(core: Core, sandbox: Sandbox, before: Sandbox | None) -> Sandbox:

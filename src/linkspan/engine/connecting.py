@@ -55,6 +55,11 @@ async def connect(
             endpoints=(*before.endpoints, endpoint),
             openings={**before.openings, endpoint.network: opening},
         )
+        try:
+            core.check_policies(after, "connect", dry_run=dry_run)
+        except BaseException:
+            core.addresses.release(after, before)
+            raise
         change = diff(core.describe(before), core.describe(after))
         if dry_run:
             core.addresses.release(after, before)

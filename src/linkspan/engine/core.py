@@ -9,19 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from linkspan.dataplane import DataPlane
+from linkspan.drivers.own_packets import describe_own_packets
 from linkspan.drivers.records import Sandbox
 from linkspan.drivers.sandbox import describe_sandbox
 from linkspan.engine.addresses import Addresses
-from linkspan.engine.entries import UPLINKS, Write
+from linkspan.engine.entries import FORWARDING6, UPLINKS, Write
 from linkspan.engine.events import EventLog, Happening
 from linkspan.engine.gate import Gate
 from linkspan.engine.host import Host
 from linkspan.engine.naming import Naming, NoNames
+from linkspan.engine.policies import NO_ROUTING, Policy, find_violations
 from linkspan.engine.ports import Ports
 from linkspan.engine.register import Register
 from linkspan.engine.settings import Settings
 from linkspan.engine.store import Store
 from linkspan.engine.writer import Writer
+from linkspan.errors import PolicyRefused
 
 log = logging.getLogger("linkspan.engine")
 MAKERS = 2
@@ -51,6 +54,14 @@ class Core:
         self.gate = Gate()
         self.uplinks: set[str] = set()
         """Interfaces of the host that forward only because of us."""
+        self.cut: set[tuple[str, int]] = set()
+        """Protocols and host ports of which the kernel may know flows that were cut off."""
+        self.policies: dict[str, Policy] = {}
+        """Those in force, by name."""
+        self.forwarding6: dict[str, str] = {}
+        """Settings that were changed so that IPv6 is forwarded, with their values before."""
+        self.unique_local = ""
+        """The pool of this host's own IPv6 subnets."""
         self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="namespace-maker")
         self.own_inode = host.identify("/proc/self/ns/net")
         self._later: set[asyncio.Task[None]] = set()
@@ -58,7 +69,34 @@ class Core:
 
     def describe(self, sandbox: Sandbox) -> DataPlane:
         """The sandbox's piece of the data plane."""
-        return describe_sandbox(sandbox, self.register.networks)
+        plane = describe_sandbox(sandbox, self.register.networks)
+        return plane | self.guard(sandbox, self.policies) if self.policies else plane
+
+    def guard(self, sandbox: Sandbox, policies: Mapping[str, Policy]) -> DataPlane:
+        """What policies need in the kernel for a sandbox."""
+        return describe_own_packets(sandbox) if NO_ROUTING in policies else DataPlane()
+
+    def check_policies(self, sandbox: Sandbox, doing: str, *, dry_run: bool = False) -> None:
+        """Refuse what a policy forbids, and record who tried. `sandbox` is as it would be,
+        `doing` what was asked for in a verb. Raises PolicyRefused.
+        """
+        found = find_violations(self.policies.values(), sandbox, self.register.networks)
+        violation = next(found, None)
+        if violation is None:
+            return
+        if not dry_run:
+            self.events.record(
+                "policy",
+                "refused",
+                violation.policy.name,
+                sandbox=sandbox.name,
+                doing=doing,
+                reason=violation.reason,
+            )
+        raise PolicyRefused(
+            f"policy {violation.policy} forbids {violation.reason}; {violation.advice}, "
+            "or have the policy unset"
+        )
 
     async def rename(self, before: Sandbox | None, after: Sandbox | None) -> None:
         """Have a sandbox found by its names, or not any more; None is one that is not there."""
@@ -82,6 +120,16 @@ class Core:
             )
             await self.save(write)
             self.uplinks = names
+
+    async def remember_forwarding6(self, settings: dict[str, str]) -> None:
+        """Store which settings were changed so that IPv6 is forwarded."""
+        if settings != self.forwarding6:
+            write = Write(
+                {FORWARDING6 + path: value.encode() for path, value in settings.items()},
+                tuple(FORWARDING6 + path for path in self.forwarding6 if path not in settings),
+            )
+            await self.save(write)
+            self.forwarding6 = settings
 
     async def save(self, write: Write, *happenings: Happening) -> None:
         """One transaction of the store, with what happened by it."""

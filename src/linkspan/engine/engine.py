@@ -9,24 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
+from linkspan.dataplane import Link
 from linkspan.drivers.records import Network, Sandbox
-from linkspan.engine import attaching, connecting, detaching
+from linkspan.engine import (
+    attaching,
+    connecting,
+    detaching,
+    live_publishing,
+    policy_changes,
+)
+from linkspan.engine.auditing import Configuration, Hole, find_holes, route_localnet
 from linkspan.engine.containers import Containers
 from linkspan.engine.core import Core, log
 from linkspan.engine.drift import Drift
 from linkspan.engine.events import EventLog
-from linkspan.engine.host import Host, KernelHost
+from linkspan.engine.host import HOST_PLACE, Host, KernelHost
 from linkspan.engine.loading import load_records
 from linkspan.engine.lock import Lock
 from linkspan.engine.naming import Naming
 from linkspan.engine.networks import Networks
 from linkspan.engine.plans import Plan
+from linkspan.engine.policies import Policy, Violation
 from linkspan.engine.purging import purge, remove_files
 from linkspan.engine.reconcile import Reconciler
 from linkspan.engine.report import Report
@@ -220,10 +229,68 @@ class Engine:
         )
         return await self._tell_container(done)
 
+    async def publish(
+        self, sandbox_ref: str, ports: Sequence[str], *, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        """Publish more ports of a sandbox that is up. See live_publishing.publish."""
+        return await self._finish(
+            live_publishing.publish(self._core, sandbox_ref, ports, dry_run=dry_run)
+        )
+
+    async def unpublish(
+        self, sandbox_ref: str, port: str, *, now: bool = False, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        """Close published ports of a sandbox that is up. See live_publishing.unpublish."""
+        return await self._finish(
+            live_publishing.unpublish(self._core, sandbox_ref, port, now=now, dry_run=dry_run)
+        )
+
     async def _tell_container(self, done: Sandbox | Plan) -> Sandbox | Plan:
         if isinstance(done, Sandbox) and self.containers.owns(done.id):
             await self.containers.network_changed(done.id)
         return done
+
+    # Policies -------------------------------------------------------------------------
+
+    def policies(self) -> list[Policy]:
+        """The policies in force, by name."""
+        return sorted(self._core.policies.values(), key=lambda policy: policy.name)
+
+    def violations(self, policy: Policy) -> list[Violation]:
+        """What is there already and a policy would refuse."""
+        return policy_changes.list_violations(self._core, policy)
+
+    async def set_policy(
+        self, name: str, values: Sequence[str] = (), *, dry_run: bool = False
+    ) -> Policy | Plan:
+        """Put a policy in force. See policy_changes.set_policy."""
+        return await self._finish(
+            policy_changes.set_policy(self._core, name, values, dry_run=dry_run)
+        )
+
+    async def unset_policy(self, name: str, *, dry_run: bool = False) -> Plan | None:
+        """Take a policy out of force. See policy_changes.unset_policy."""
+        return await self._finish(policy_changes.unset_policy(self._core, name, dry_run=dry_run))
+
+    def check_policies(self, sandbox_ref: str, doing: str) -> None:
+        """Refuse to go on with a sandbox that a policy forbids. Raises PolicyRefused."""
+        self._core.check_policies(self.sandbox(sandbox_ref), doing)
+
+    async def audit(self) -> list[Hole]:
+        """Every hole that configuration opened. See auditing.find_holes."""
+        core = self._core
+        links = [link.name for link in (await core.observe(HOST_PLACE)).of(Link)]
+        paths = [route_localnet(name) for name in ("all", "default", *links)]
+        records = ((s, self.containers.record(s.id)) for s in self.sandboxes())
+        return find_holes(
+            Configuration(
+                networks={network.id: network for network in self.networks()},
+                sandboxes=self.sandboxes(),
+                policies=core.policies,
+                privileged=frozenset(s.id for s, record in records if record and record.privileged),
+                settings=await asyncio.to_thread(core.host.read_settings, paths),
+            )
+        )
 
     # The host as a whole --------------------------------------------------------------
 

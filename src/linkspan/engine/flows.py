@@ -23,13 +23,19 @@ def flush_published(ports: Sequence[PublishedPort], host_addresses: Collection[s
     own = frozenset(host_addresses)
     with Conntrack() as conntrack:
         for port in ports:
-            found = {
-                entry
-                for wanted in _filters(port)
-                for entry in conntrack.dump(wanted)
-                if _is_meant(entry, port, own)
-            }
-            conntrack.delete(found)
+            conntrack.delete(find_published(conntrack, port, own))
+
+
+def find_published(
+    conntrack: Conntrack, port: PublishedPort, host_addresses: Collection[str]
+) -> set[ConntrackEntry]:
+    """The flows to a port of the host, wherever they lead. Raises KernelRefused."""
+    return {
+        entry
+        for wanted in _filters(port)
+        for entry in conntrack.dump(wanted)
+        if _is_meant(entry, port, host_addresses)
+    }
 
 
 def flush_addresses(addresses: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from linkspan.dataplane import HOST, Address, Change, DataPlane, Object, Sysctl
 from linkspan.drivers.firewall import NAME, TABLES
 from linkspan.drivers.records import PublishedPort
+from linkspan.engine.forwarding6 import GUARDS
 from linkspan.engine.publishing import HostSocket
 from linkspan.kernel import namespaces, sysctl
 from linkspan.kernel.apply import Kernel
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from linkspan.kernel.netfilter.monitor import RulesetMonitor
     from linkspan.kernel.sockets import BoundSocket, Process
 
-PARTS = ("links", "addresses", "routes", "rules")
+PARTS = ("links", "addresses", "routes", "rules", "endpoint settings")
 """What is observed of a namespace; of the host's also "sysctls". The firewall is read apart."""
 
 
@@ -80,7 +81,7 @@ class Host(Protocol):
         ...
 
     def observe_uplinks(self) -> DataPlane:
-        """The elements of the set `uplinks`."""
+        """The elements by which uplinks forward for us only."""
         ...
 
     def addresses(self) -> list[str]:
@@ -97,6 +98,22 @@ class Host(Protocol):
 
     def flush_addresses(self, addresses: Collection[str]) -> None:
         """Forget the flows from and to addresses that are nobody's any more."""
+        ...
+
+    def cut_published(
+        self, leads: Sequence[tuple[PublishedPort, str]], netns: str
+    ) -> set[tuple[str, int]]:
+        """Cut off the flows by these ports to an address each, of the container whose namespace
+        is held on a path; the protocols and host ports that had any.
+        """
+        ...
+
+    def find_cut(self) -> set[tuple[str, int]]:
+        """The protocols and host ports of which flows are known that were cut off."""
+        ...
+
+    def forget_cut(self, ports: Sequence[PublishedPort]) -> None:
+        """Forget flows to these ports that were cut off."""
         ...
 
     def announce(self, path: str, interface: str, mac: str, address: str) -> None:
@@ -163,7 +180,11 @@ class KernelHost:
     def observe_uplinks(self) -> DataPlane:
         """See Host."""
         with self._kernel.exclusive():
-            return DataPlane(self._kernel.firewall.elements("inet", NAME, "uplinks"))
+            return DataPlane(
+                element
+                for name in ("uplinks", *GUARDS)
+                for element in self._kernel.firewall.elements("inet", NAME, name)
+            )
 
     def read_settings(self, paths: Iterable[str]) -> dict[str, str]:
         """See Host."""
@@ -199,6 +220,26 @@ class KernelHost:
         from linkspan.engine.flows import flush_addresses
 
         flush_addresses(addresses)
+
+    def cut_published(
+        self, leads: Sequence[tuple[PublishedPort, str]], netns: str
+    ) -> set[tuple[str, int]]:
+        """See Host."""
+        from linkspan.engine.cutting import cut_published
+
+        return cut_published(leads, self.addresses(), netns)
+
+    def find_cut(self) -> set[tuple[str, int]]:
+        """See Host."""
+        from linkspan.engine.cutting import find_cut
+
+        return find_cut()
+
+    def forget_cut(self, ports: Sequence[PublishedPort]) -> None:
+        """See Host."""
+        from linkspan.engine.cutting import forget_cut
+
+        forget_cut(ports, self.addresses())
 
     def announce(self, path: str, interface: str, mac: str, address: str) -> None:
         """See Host."""

@@ -71,10 +71,14 @@ class Ports:
 
     def hold(self, sandbox: Sandbox) -> None:
         """Enter a sandbox's ports. Raises PortInUse, then none is entered."""
+        self.enter(sandbox.ports, sandbox.name)
+
+    def enter(self, ports: Iterable[PublishedPort], name: str) -> None:
+        """Enter ports of the sandbox of this name. Raises PortInUse, then none is entered."""
         entered: list[PublishedPort] = []
         try:
-            for port in sandbox.ports:
-                self._index.add(port, sandbox.name)
+            for port in ports:
+                self._index.add(port, name)
                 entered.append(port)
         except BaseException:
             for port in entered:
@@ -83,7 +87,11 @@ class Ports:
 
     def release(self, sandbox: Sandbox) -> None:
         """Take a sandbox's ports out."""
-        for port in sandbox.ports:
+        self.take_out(sandbox.ports)
+
+    def take_out(self, ports: Iterable[PublishedPort]) -> None:
+        """Take ports out."""
+        for port in ports:
             self._index.remove(port)
 
 

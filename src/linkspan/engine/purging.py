@@ -9,9 +9,10 @@ import os
 from linkspan.dataplane import Change, DataPlane, Element, Namespace, Operation, Remove, Table
 from linkspan.drivers.registry import driver
 from linkspan.engine.changes import removal, subject
-from linkspan.engine.comparing import find_stale, guarded_uplinks
+from linkspan.engine.comparing import find_stale, guarded_uplinks, guards6
 from linkspan.engine.core import Core
 from linkspan.engine.entries import holds
+from linkspan.engine.forwarding6 import GUARDS, give_back_all, settings_needed
 from linkspan.engine.host import HOST_PLACE
 from linkspan.engine.lock import LOCK_FILE
 from linkspan.engine.plans import Plan, describe_operation
@@ -19,7 +20,10 @@ from linkspan.engine.report import Report
 from linkspan.engine.settings import STORE_FILE, Settings
 from linkspan.engine.uplinks import forwarding, release_uplinks
 
-PREFIXES = ("sandboxes/", "networks/", "names/", "leases/", "cursors/", "macs/", "uplinks/")
+PREFIXES = (
+    "sandboxes/", "networks/", "names/", "leases/", "cursors/", "macs/", "uplinks/",
+    "forwarding6/", "unique_local", "policies/",
+)  # fmt: skip
 
 
 async def purge(core: Core, *, dry_run: bool = False) -> Report | Plan:
@@ -45,7 +49,7 @@ async def purge(core: Core, *, dry_run: bool = False) -> Report | Plan:
             core.addresses.close(network)
         keys = [entry.key for prefix in PREFIXES for entry in await core.store.list(prefix)]
         await core.store.transaction(deletes=keys)
-        core.uplinks = set()
+        core.uplinks, core.forwarding6 = set(), {}
         await core.events.append("daemon", "purged")
         done = [
             describe_operation(operation, names)
@@ -80,6 +84,7 @@ async def _plan(core: Core) -> Change:
         *(operation for piece in pieces for operation in removal(piece)),
         *find_stale(observed, DataPlane(), held, set()),
         *uplinks,
+        *_forwarding6(core, firewall),
         *(Remove(table) for table in firewall.of(Table)),
     ):
         item = subject(operation)
@@ -90,8 +95,13 @@ async def _plan(core: Core) -> Change:
     return tuple(operations)
 
 
+def _forwarding6(core: Core, firewall: DataPlane) -> Change:
+    settings = core.host.read_settings(settings_needed((), core.forwarding6))
+    return give_back_all(core.forwarding6, settings, guards6(firewall))
+
+
 def _falls_with_tables(item: object) -> bool:
-    return isinstance(item, Element) and item.set != "uplinks"
+    return isinstance(item, Element) and item.set not in ("uplinks", *GUARDS)
 
 
 def remove_files(settings: Settings) -> None:

@@ -48,6 +48,20 @@ class NetworkAttachment(Request, frozen=True):
     aliases: list[str] = []
 
 
+class PublishRequest(Request, frozen=True):
+    """Ports to publish of a sandbox that is up."""
+
+    ports: list[str]
+    """[[HOST_IP:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]"""
+
+
+class PolicyRequest(Request, frozen=True):
+    """What a policy permits, where it takes values."""
+
+    values: list[str] = []
+    """Host addresses or prefixes, of published-on."""
+
+
 class AttachmentRequest(Request, frozen=True):
     """What sandboxes and containers have in common."""
 

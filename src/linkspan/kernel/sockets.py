@@ -6,10 +6,11 @@ The kernel tells a socket's inode, not its process: that is found by looking thr
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Collection, Iterable, Iterator
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, inet_pton
 
 import msgspec
 
@@ -18,7 +19,9 @@ from linkspan.kernel.netlink import wire
 from linkspan.kernel.netlink.socket import SOCK_DIAG, NetlinkSocket
 from linkspan.kernel.netlink.text import address_text
 
-_BY_FAMILY = 20
+_BY_FAMILY, _DESTROY = 20, 21
+_EVERY_STATE = 0xFFFFFFFF
+_ANY_COOKIE = 0xFFFFFFFF
 _V6ONLY = 11
 _LISTEN = 10
 _CLOSE = 7
@@ -27,6 +30,9 @@ _PROTOCOLS = {"tcp": (6, _LISTEN), "udp": (17, _CLOSE), "sctp": (132, _LISTEN)}
 
 # struct inet_diag_req_v2 and inet_diag_msg (linux/inet_diag.h); ports in network order.
 _request = struct.Struct("=BBBxI48x")
+_start = struct.Struct("=BBBxI")
+_identity = struct.Struct("=2s2s16s16sIII")
+"""struct inet_diag_sockid"""
 _answer = struct.Struct("=BBBB2s2s16s16sI8xIIIII")
 
 
@@ -96,6 +102,47 @@ def _decode(protocol: str, payload: bytes) -> BoundSocket:
         inode=inode,
         uid=uid,
     )
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """A TCP connection as one end sees it."""
+
+    address: str
+    port: int
+    remote_address: str
+    remote_port: int
+
+
+def break_connections(connections: Iterable[Connection], namespace: int | None = None) -> bool:
+    """End TCP connections at the end that is in a namespace: its program gets an error, and
+    the other end a reset. Those that are no more do not matter.
+
+    Returns False when this kernel cannot do that (CONFIG_INET_DIAG_DESTROY).
+    Raises KernelRefused.
+    """
+    with NetlinkSocket(SOCK_DIAG, namespace) as sock:
+        for one in connections:
+            family = AF_INET6 if ":" in one.address else AF_INET
+            identity = _identity.pack(
+                one.port.to_bytes(2, "big"),
+                one.remote_port.to_bytes(2, "big"),
+                inet_pton(family, one.address),
+                inet_pton(family, one.remote_address),
+                0,
+                _ANY_COOKIE,
+                _ANY_COOKIE,
+            )
+            body = _start.pack(family, _PROTOCOLS["tcp"][0], 0, _EVERY_STATE) + identity
+            (refusal,) = sock.request([wire.pack_message(_DESTROY, 0, 0, body)])
+            if refusal is None or refusal.errno == errno.ENOENT:
+                continue
+            if refusal.errno == errno.EOPNOTSUPP:
+                return False
+            raise refusal.as_error(
+                f"ending the connection of {one.remote_address} port {one.remote_port} "
+                f"to {one.address} port {one.port}"
+            )
+    return True
 
 
 def find_processes(inodes: Collection[int]) -> dict[int, list[Process]]:

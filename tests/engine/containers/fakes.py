@@ -42,6 +42,9 @@ class FakeEngine:
         self.by_id[identity] = self._addressed(sandbox)
         return self.by_id[identity]
 
+    def check_policies(self, sandbox_ref: str, doing: str) -> None:
+        pass
+
     async def release_sandbox(self, ref: str) -> object:
         await self._step("release")
         sandbox = self.sandbox(ref)

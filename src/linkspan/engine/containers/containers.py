@@ -91,6 +91,7 @@ class Containers(Access):
                 record = msgspec.structs.replace(record, restart_count=0)
             try:
                 if self._runtime.state(id).status == "created":
+                    self._engine.check_policies(id, "start")
                     await self._lives.let_run(record, "start")
                 else:
                     await self._lives.begin(record, "start")

@@ -38,6 +38,10 @@ class Networking(Protocol):
         """Make a sandbox with this id, up; or the plan of it."""
         ...
 
+    def check_policies(self, sandbox_ref: str, doing: str) -> None:
+        """PolicyRefused when a policy forbids what the sandbox is."""
+        ...
+
     async def release_sandbox(self, ref: str) -> object:
         """Take its network, addresses and ports away; its record and wishes stay."""
         ...

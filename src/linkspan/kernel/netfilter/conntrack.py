@@ -26,8 +26,9 @@ from linkspan.kernel.netlink.socket import NETFILTER, NetlinkSocket, Refusal
 from linkspan.kernel.netlink.wire import attribute, nested, pack_message, parse_attributes
 
 _SUBSYSTEM = 1
-_GET, _DELETE, _GET_STATISTICS = 1, 2, 5
+_CHANGE, _GET, _DELETE, _GET_STATISTICS = 0, 1, 2, 5
 _ORIGINAL, _REPLY, _STATUS, _TIMEOUT, _MARK, _ID, _ZONE, _FILTER = 1, 2, 3, 7, 8, 12, 18, 25
+_MARK_MASK = 21
 _IP, _PROTOCOL = 1, 2
 _HEADER = 4
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
@@ -113,6 +114,25 @@ class Conntrack:
                 done += 1
             elif refusal.errno != errno.ENOENT:
                 raise refusal.as_error(f"forgetting the flow {describe_flow(row.original)}")
+        return done
+
+    def mark(self, entries: Iterable[ConntrackEntry], bits: int) -> int:
+        """Set bits of these flows' marks, and leave the others; how many were still there.
+
+        Raises KernelRefused naming the flow for any refusal but that it is gone.
+        """
+        rows = list(entries)
+        setting = number(_MARK, bits) + number(_MARK_MASK, bits)
+        messages = [
+            _request(_CHANGE, _FAMILY_NUMBERS[row.family], _pack_tuples(row) + setting)
+            for row in rows
+        ]
+        done = 0
+        for row, refusal in zip(rows, self._socket.request(messages), strict=True):
+            if refusal is None:
+                done += 1
+            elif refusal.errno != errno.ENOENT:
+                raise refusal.as_error(f"marking the flow {describe_flow(row.original)}")
         return done
 
     def delete_matching(self, wanted: ConntrackFilter) -> int:
@@ -202,10 +222,15 @@ def _pack_tuple(flow: FlowTuple) -> bytes:
     return _pack_addresses(flow.source, flow.destination) + nested(_PROTOCOL, *parts)
 
 
-def _pack_identity(entry: ConntrackEntry) -> bytes:
+def _pack_tuples(entry: ConntrackEntry) -> bytes:
     body = nested(_ORIGINAL, _pack_tuple(entry.original))
     if entry.zone:
         body += attribute(_ZONE, _u16.pack(entry.zone))
+    return body
+
+
+def _pack_identity(entry: ConntrackEntry) -> bytes:
+    body = _pack_tuples(entry)
     if entry.id:
         body += number(_ID, entry.id)
     return body

@@ -47,6 +47,8 @@ class ConntrackFilter(msgspec.Struct, frozen=True, kw_only=True):
     reply_source_port: int | None = None
     status: tuple[str, ...] = ()
     """Names that must all be set."""
+    mark: int = 0
+    """Bits of the mark that must all be set."""
 
     def matches(self, entry: ConntrackEntry) -> bool:
         """Whether an entry is meant."""
@@ -60,6 +62,7 @@ class ConntrackFilter(msgspec.Struct, frozen=True, kw_only=True):
             and self.reply_source in (None, reply.source)
             and self.reply_source_port in (None, reply.source_port)
             and set(self.status) <= set(entry.status)
+            and entry.mark & self.mark == self.mark
         )
 
 
