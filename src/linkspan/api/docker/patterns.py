@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
+import warnings
 
 from linkspan.errors import InvalidRequest
 
@@ -41,7 +42,10 @@ def compile_pattern(text: str) -> re.Pattern[str] | None:
             "of *, + and ?"
         )
     try:
-        return re.compile(text)
+        with warnings.catch_warnings():
+            # About what Python may read otherwise one day.
+            warnings.simplefilter("ignore", FutureWarning)
+            return re.compile(text)
     except (re.error, OverflowError):
         return None
 
