@@ -71,6 +71,10 @@ class Tracker:
         packet.connection, packet.direction = Connection(packet.ends), "original"
         packet.state = "new"
 
+    def is_taken(self, namespace: str, ends: Ends) -> bool:
+        """Whether a connection of a namespace has these ends in one of its directions."""
+        return ends in self._tables.get(namespace, ())
+
     def confirm(self, packet: Packet) -> None:
         """Remember the connection of a packet that has passed all hooks here."""
         connection = packet.connection

@@ -151,6 +151,6 @@ def _pass_translation(journey: Journey, packet: Packet, stack: str, hook: str) -
             if not needs_translation(packet, hook):
                 by = None if ruled.rule is None else ruled.rule.object
                 break
-        settle(packet, hook)
+        settle(journey, packet, hook)
     apply_translation(journey, packet, hook, by)
     return None

@@ -32,14 +32,23 @@ def needs_translation(packet: Packet, hook: str) -> bool:
     return not connection.source_done
 
 
-def settle(packet: Packet, hook: str) -> None:
-    """Nothing was decided at this hook: it stays that way for the connection."""
+def settle(journey: Journey, packet: Packet, hook: str) -> None:
+    """Nothing more is decided at this hook for the connection.
+
+    Two connections never look alike in their answers: a source port that another one has
+    taken becomes a free one (nf_nat_used_tuple).
+    """
     connection = packet.connection
     assert connection is not None
     if hook in _OF_DESTINATIONS:
         connection.destination_done = True
-    else:
-        connection.source_done = True
+        return
+    connection.source_done = True
+    taken = journey.tracker.is_taken(packet.namespace, connection.reply)
+    if taken and packet.protocol in WITH_PORTS:
+        version, protocol, source, source_port, target, port = connection.reply
+        connection.reply = (version, protocol, source, source_port, target, port + 1)
+        connection.add_status("snat")
 
 
 def apply_translation(journey: Journey, packet: Packet, hook: str, by: str | None) -> None:

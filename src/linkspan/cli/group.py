@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "policy": "policy:policy",
     "audit": "audit:audit",
     "plan": "plan:plan",
+    "path": "path:path",
     "events": "events:events",
     "doctor": "doctor:doctor",
     "reconcile": "host:reconcile",

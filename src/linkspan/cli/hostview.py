@@ -1,0 +1,177 @@
+"""What is on this host now, for questions about it: namespaces by name, and their data plane.
+
+No daemon is needed; where one answers, its sandboxes lend their names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from linkspan.dataplane import HOST, DataPlane, Link, Listener, Object, Process, Table, Veth
+from linkspan.drivers import firewall as layout
+from linkspan.errors import LinkspanError, NotFound
+from linkspan.kernel import namespaces, sockets
+from linkspan.kernel.observe import PARTS, observe
+
+_FOLDERS = ("/run/netns", "/run/docker/netns")
+_RELAYS = frozenset(("docker-proxy",))
+
+
+class HostView(NamedTuple):
+    """A host's data plane, and the namespaces in it by name -> path (None: one's own)."""
+
+    plane: DataPlane
+    places: Mapping[str, str | None]
+
+
+def find_places(client: Any, extra: Iterable[tuple[str, str]] = ()) -> dict[str, str | None]:
+    """Every namespace of the machine that has a name, a file or a process, once each.
+
+    `client` asks the daemon for its sandboxes, None for no daemon; `extra` are names and
+    paths that were asked for. Without root some namespaces stay unseen.
+    """
+    found: dict[str, str | None] = {HOST: None}
+    seen = {_identity_of("/proc/thread-self/ns/net")}
+    for name, path in (*extra, *_sandboxes(client), *_named(), *_of_processes()):
+        try:
+            identity = _identity_of(path)
+        except OSError:
+            continue
+        if identity not in seen or any((name, path) == pair for pair in extra):
+            seen.add(identity)
+            found.setdefault(name, path)
+    return found
+
+
+def observe_host(places: Mapping[str, str | None], about: Iterable[str]) -> HostView:
+    """The data plane of the namespaces in `about` and of all that have a cable to them.
+
+    Raises KernelRefused and PermissionRefused.
+    """
+    cables = observe(places, ("links",))
+    near = _connected(cables, {HOST, *about})
+    chosen = {name: path for name, path in places.items() if name in near}
+    plane = observe(chosen, PARTS)
+    objects: list[Object] = [_understand(item) for item in plane]
+    objects += _listeners(chosen, plane)
+    return HostView(DataPlane(objects), chosen)
+
+
+def _identity_of(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _sandboxes(client: Any) -> list[tuple[str, str]]:
+    if client is None:
+        return []
+    try:
+        rows = client.get("sandboxes")
+    except LinkspanError:
+        return []
+    return [(row["name"], row["netns"]) for row in rows if row.get("netns")]
+
+
+def _named() -> list[tuple[str, str]]:
+    found = []
+    for folder in _FOLDERS:
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        found += [(name, os.path.join(folder, name)) for name in names]
+    return found
+
+
+def _of_processes() -> list[tuple[str, str]]:
+    pids = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+    return [(f"pid:{pid}", f"/proc/{pid}/ns/net") for pid in pids]
+
+
+def _connected(plane: DataPlane, start: set[str]) -> set[str]:
+    """The namespaces that a chain of cables joins to some of them."""
+    neighbours: dict[str, set[str]] = {}
+    for link in plane.of(Link):
+        kind = link.kind
+        far = kind.peer_namespace if isinstance(kind, Veth) else None
+        far = far or getattr(kind, "parent_namespace", None)
+        if far is not None and far != link.namespace:
+            neighbours.setdefault(link.namespace, set()).add(far)
+            neighbours.setdefault(far, set()).add(link.namespace)
+    found, waiting = set(start), list(start)
+    while waiting:
+        for name in neighbours.get(waiting.pop(), ()):
+            if name not in found:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def _understand(item: Object) -> Object:
+    """Our own tables with the statements that we loaded, when they still have all rules."""
+    if not isinstance(item, Table) or item.name != layout.NAME:
+        return item
+    ours = next((table for table in layout.TABLES if table.family == item.family), None)
+    if ours is None or [c.name for c in ours.chains] != [c.name for c in item.chains]:
+        return item
+    chains = []
+    for mine, theirs in zip(ours.chains, item.chains, strict=True):
+        if [r.comment for r in mine.rules] != [r.comment for r in theirs.rules]:
+            return item
+        rules = tuple(
+            msgspec.structs.replace(seen, statements=rule.statements)
+            for rule, seen in zip(mine.rules, theirs.rules, strict=True)
+        )
+        chains.append(msgspec.structs.replace(theirs, rules=rules))
+    return msgspec.structs.replace(item, chains=tuple(chains))
+
+
+def _listeners(places: Mapping[str, str | None], plane: DataPlane) -> list[Listener]:
+    """The waiting sockets of all namespaces, with their processes."""
+    bound: list[tuple[str, sockets.BoundSocket]] = []
+    for name, path in places.items():
+        try:
+            descriptor = namespaces.open_own() if path is None else namespaces.open_path(path)
+        except NotFound:
+            continue
+        try:
+            bound += [(name, one) for one in sockets.list_bound(descriptor)]
+        finally:
+            os.close(descriptor)
+    holders = sockets.find_processes({one.inode for _, one in bound})
+    names = {(link.namespace, link.index): link.name for link in plane.of(Link)}
+    found: dict[object, Listener] = {}
+    for name, one in bound:
+        processes = tuple(
+            Process(holder.pid, holder.name, _arguments(holder))
+            for holder in holders.get(one.inode, ())
+        )
+        listener = Listener(
+            namespace=name,
+            protocol=one.protocol,
+            address=one.address,
+            port=one.port,
+            link=names.get((name, one.link)) if one.link else None,
+            dual_stack=":" in one.address and not one.v6only,
+            processes=processes,
+        )
+        held = found.get(listener.key)
+        if held is not None:
+            listener = msgspec.structs.replace(listener, processes=held.processes + processes)
+        found[listener.key] = listener
+    return list(found.values())
+
+
+def _arguments(process: sockets.Process) -> tuple[str, ...]:
+    """What relays were started with: it says where they lead. Others' stay their own."""
+    if process.name not in _RELAYS:
+        return ()
+    try:
+        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+            return tuple(file.read().decode(errors="replace").split("\0"))
+    except OSError:
+        return ()

@@ -1,0 +1,167 @@
+"""`linkspan path`: where a packet goes, hop by hop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from linkspan.cli.state import connect, format_option, reads
+from linkspan.cli.tables import print_json
+
+if TYPE_CHECKING:
+    from linkspan.analysis import Answer, Trace
+    from linkspan.cli.whereabouts import Whereabouts
+
+STATUS = {"delivered": 0, "not-delivered": 1, "cannot-say": 3}
+
+
+@click.command()
+@click.argument("origin", metavar="FROM")
+@click.argument("target", metavar="TO[:PORT]")
+@click.option(
+    "--proto",
+    type=click.Choice(["tcp", "udp", "sctp", "icmp"]),
+    help="Protocol. Default: tcp with a port, icmp (an echo request) without.",
+)
+@click.option("--source-port", type=click.IntRange(1, 65535), help="Port to send from.")
+@click.option("--mark", type=int, default=0, help="Mark of the packet as it is sent.")
+@click.option("--link", metavar="NAME", help="From outside: the host's link that it comes in by.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every rule that the packet passes.")
+@format_option
+@reads
+def path(
+    origin: str, target: str, proto: str | None, source_port: int | None, mark: int,
+    link: str | None, verbose: bool, output: str,
+) -> int:  # fmt: skip
+    """Say where a packet goes, hop by hop, and whether its answer comes back.
+
+    FROM and TO are a container, `host`, `outside` (a neighbour on the host's uplink),
+    netns:PATH, pid:N or an address. Nothing is sent: the way is computed from what this host
+    has now. Needs root, no daemon.
+
+    Exit status: 0 delivered and answered, 1 not, 3 it cannot be said, 2 wrong usage.
+
+    \b
+    linkspan path shop db:5432
+    linkspan path outside 192.0.2.10:8080
+    linkspan path shop 1.1.1.1:443 --proto udp -v
+    """
+    from linkspan.errors import LinkspanError, NotFound
+
+    try:
+        answer = find_answer(origin, target, proto, source_port, mark, link)
+    except NotFound as error:
+        raise click.UsageError(error.message) from None
+    except LinkspanError as error:
+        click.echo(f"linkspan: {error.message}", err=True)
+        return STATUS["cannot-say"]
+    if output == "json":
+        print_json(as_json(answer, origin, target))
+    else:
+        from linkspan.cli.pathtext import print_answer
+
+        print_answer(answer, origin, target, verbose)
+    return STATUS[answer.verdict.value]
+
+
+def find_answer(
+    origin: str, target: str, proto: str | None, source_port: int | None, mark: int,
+    link: str | None,
+) -> Answer:  # fmt: skip
+    """Observe this host and walk the flow.
+
+    Raises:
+        NotFound: a name that is not there.
+        click.UsageError: FROM, TO and the options do not fit together.
+    """
+    from linkspan.analysis import Flow, View, trace_flow
+    from linkspan.analysis.flow import EPHEMERAL
+    from linkspan.cli.hostview import find_places, observe_host
+    from linkspan.cli.whereabouts import OUTSIDE, find_origin, find_target, parse
+    from linkspan.errors import InvalidRequest
+
+    try:
+        start, end = parse(origin), parse(target)
+    except InvalidRequest as error:
+        raise click.UsageError(str(error)) from None
+    proto = proto or ("icmp" if end.port is None else "tcp")
+    if (proto == "icmp") != (end.port is None):
+        needs = "takes no port" if proto == "icmp" else f"needs a port: {target}:80"
+        raise click.UsageError(f"{proto} {needs}")
+    if start.port is not None:
+        source_port = start.port
+    places = find_places(connect(), [p for p in (start.path, end.path) if p is not None])
+    named = [w.name for w in (start, end) if w.name is not None and w.name != OUTSIDE]
+    _check_names((start, end), places)
+    seen = observe_host(places, named)
+    view = View(seen.plane, sockets_known=True)
+    first = find_origin(view, start, _version(end), link) if _is_plain(start) else None
+    destination = find_target(view, end, None if first is None else first.namespace)
+    if first is None or (first.source and (":" in first.source) != (":" in destination)):
+        first = find_origin(view, start, 6 if ":" in destination else 4, link)
+    flow = Flow(
+        source=first.source,
+        source_port=EPHEMERAL if source_port is None else source_port,
+        destination=destination,
+        destination_port=end.port or 0,
+        protocol=proto,
+        mark=mark,
+        link=first.link,
+    )
+    if flow.source is not None and (":" in flow.source) != (":" in flow.destination):
+        raise click.UsageError(f"{flow.source} and {flow.destination} are of two IP versions")
+    return trace_flow(view, first.namespace, flow)
+
+
+def _version(end: Whereabouts) -> int:
+    return 6 if end.address is not None and ":" in end.address else 4
+
+
+def _is_plain(start: Whereabouts) -> bool:
+    return start.name != "outside"
+
+
+def _check_names(ends: tuple[Whereabouts, ...], places: Any) -> None:
+    from linkspan.cli.whereabouts import OUTSIDE, find_namespace
+
+    for end in ends:
+        if end.name is not None and end.name != OUTSIDE:
+            find_namespace(end, list(places))
+
+
+# JSON ---------------------------------------------------------------------------------
+
+
+def as_json(answer: Answer, origin: str, target: str) -> dict[str, Any]:
+    """The answer as documented in docs/path.md."""
+    return {
+        "from": origin,
+        "to": target,
+        "verdict": answer.verdict.value,
+        "confidence": answer.confidence.value,
+        "complete": answer.complete,
+        **trace_json(answer.first),
+        "others": [trace_json(trace) for trace in answer.traces[1:]],
+    }
+
+
+def trace_json(trace: Trace) -> dict[str, Any]:
+    """One way of a packet."""
+    from msgspec import to_builtins
+
+    return {
+        "disposition": trace.disposition.value,
+        "reason": trace.reason,
+        "namespace": trace.namespace,
+        "processes": [{"pid": one.pid, "name": one.name} for one in trace.processes],
+        "flow": {"sent": to_builtins(trace.sent), "arrived": to_builtins(trace.arrived)},
+        "hops": [{**to_builtins(hop), "line": hop.line} for hop in trace.hops],
+        "depends_on": list(trace.assumed),
+        "not_understood": list(trace.not_understood),
+        "reply": None if trace.reply is None else trace_json(trace.reply),
+        "follow_up": None if trace.follow_up is None else trace_json(trace.follow_up),
+        "onward": None
+        if trace.onward is None
+        else as_json(trace.onward, trace.namespace, trace.onward.flow.destination),
+    }

@@ -1,0 +1,174 @@
+"""FROM and TO as people write them: which namespace, which address, which port."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Collection
+from typing import NamedTuple
+
+from linkspan.analysis import View
+from linkspan.analysis.addresses import is_link_local, is_loopback, to_number, to_text, version_of
+from linkspan.analysis.place import OwnAddress, Place
+from linkspan.dataplane import HOST, Physical, Route, Veth
+from linkspan.errors import InvalidRequest, NotFound
+
+OUTSIDE = "outside"
+
+
+class Whereabouts(NamedTuple):
+    """One end of a flow as it was written: a name or an address, and a port."""
+
+    text: str
+    name: str | None = None
+    address: str | None = None
+    port: int | None = None
+
+    @property
+    def path(self) -> tuple[str, str] | None:
+        """The name and file of a namespace that was named by its file or process."""
+        kind, _, rest = (self.name or "").partition(":")
+        if kind == "netns":
+            return self.name or "", rest
+        if kind == "pid":
+            return self.name or "", f"/proc/{rest}/ns/net"
+        return None
+
+
+class Origin(NamedTuple):
+    """Where a flow begins. With `link` it comes in by that one, from outside."""
+
+    namespace: str
+    source: str | None = None
+    link: str | None = None
+
+
+def parse(text: str) -> Whereabouts:
+    """NAME, host, outside, netns:PATH, pid:N or an address, each with :PORT or without.
+
+    Raises InvalidRequest.
+    """
+    if text.startswith("["):
+        address, closed, rest = text[1:].partition("]")
+        if not closed or not _is_address(address) or (rest and not rest.startswith(":")):
+            raise InvalidRequest(f"{text!r} is no address: write IPv6 with a port as [::1]:80")
+        return Whereabouts(text, address=address, port=_port(rest[1:], text) if rest else None)
+    if _is_address(text):
+        return Whereabouts(text, address=str(ipaddress.ip_address(text)))
+    head, colon, last = text.rpartition(":")
+    if not colon or (head in ("netns", "pid")) or "/" in last:
+        return Whereabouts(text, name=text)
+    port = _port(last, text)
+    if _is_address(head):
+        return Whereabouts(text, address=head, port=port)
+    return Whereabouts(text, name=head, port=port)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port(text: str, whole: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise InvalidRequest(f"{whole!r}: {text!r} is no port; ports are numbers from 1 to 65535")
+    return int(text)
+
+
+def find_namespace(where: Whereabouts, names: Collection[str]) -> str:
+    """The namespace of a name. Raises NotFound, with names that are near."""
+    assert where.name is not None
+    if where.name in names:
+        return where.name
+    near = difflib.get_close_matches(where.name, list(names), 3, 0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    raise NotFound(f"there is no container or namespace {where.name!r}{hint}")
+
+
+def find_origin(view: View, where: Whereabouts, version: int, link: str | None) -> Origin:
+    """Where packets begin. Raises NotFound."""
+    if where.name == OUTSIDE:
+        link = link or find_uplink(view)
+        return Origin(HOST, _stranger_address(view, link, version), link)
+    if where.name is not None:
+        return Origin(find_namespace(where, list(view.namespaces)))
+    assert where.address is not None
+    owners = view.owners.get((version_of(where.address), to_number(where.address)))
+    if owners:
+        return Origin(owners[0], where.address)
+    return Origin(HOST, where.address, link or find_uplink(view))
+
+
+def find_uplink(view: View) -> str:
+    """The host's link to the outside: that of its default route, else its network card."""
+    place = view.place(HOST)
+    for route in place.of(Route):
+        if route.destination in ("0.0.0.0/0", "::/0") and route.table == 254 and route.link:
+            return _physical_port(view, place, route.link)
+    for link in place.links.values():
+        if isinstance(link.kind, Physical) or (
+            isinstance(link.kind, Veth) and view.peer(link) is None and not link.master
+        ):
+            return link.name
+    raise NotFound("this host has no link to the outside; name one with --link")
+
+
+def _physical_port(view: View, place: Place, link: str) -> str:
+    """A bridge leads outside by the port that nobody observed is behind."""
+    for port in place.ports.get(link, ()):
+        if isinstance(port.kind, Physical) or (
+            isinstance(port.kind, Veth) and view.peer(port) is None
+        ):
+            return port.name
+    return link
+
+
+def _stranger_address(view: View, link: str, version: int) -> str:
+    """An address of the segment that nobody observed has."""
+    place = view.place(HOST)
+    links = (link, place.bridge_of(link) or link)
+    for address in place.addresses:
+        if address.link in links and address.version == version:
+            first = address.network.network
+            for number in range(address.network.last - 1, first, -1):
+                if (version, number) not in view.owners:
+                    return to_text(number, version)
+    return "203.0.113.99" if version == 4 else "2001:db8::99"  # RFC 5737, RFC 3849
+
+
+def find_target(view: View, where: Whereabouts, origin: str | None) -> str:
+    """The address that TO means, seen from a namespace: one on a network of both, else the
+    first. Raises NotFound.
+    """
+    if where.address is not None:
+        return where.address
+    if where.name == OUTSIDE:
+        return _stranger_address(view, find_uplink(view), 4)
+    namespace = find_namespace(where, list(view.namespaces))
+    place = view.place(namespace)
+    reachable = [one for one in place.addresses if _is_global(one)]
+    if not reachable:
+        if namespace == origin:
+            return "127.0.0.1"
+        raise NotFound(f"{where.name} has no address to send to")
+    near = [] if origin in (None, namespace) else _shared(view.place(origin or ""), reachable)
+    best = sorted(near or reachable, key=lambda one: (one.version, _on_cable(place, one)))[0]
+    return to_text(best.number, best.version)
+
+
+def _on_cable(place: Place, address: OwnAddress) -> bool:
+    """The host's own networks come behind its uplink's, and are still better than nothing."""
+    return place.name == HOST and address.link in place.ports
+
+
+def _shared(place: Place, candidates: list[OwnAddress]) -> list[OwnAddress]:
+    networks = {one.network for one in place.addresses if _is_global(one)}
+    return [one for one in candidates if one.network in networks]
+
+
+def _is_global(address: OwnAddress) -> bool:
+    number, version = address.number, address.version
+    return not is_loopback(number, version) and not (version == 6 and is_link_local(number, 6))
