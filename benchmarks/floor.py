@@ -14,27 +14,25 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.packing import (
+    INSIDE_INDEX,
+    pack_elements,
+    pack_inside,
+    pack_link_removal,
+    pack_links,
+)
 from benchmarks.places import Resident, call, delete_namespace, hold_own_namespace, run_program
-from linkspan.dataplane import Element
+from linkspan.dataplane import Address, Element, Link, Namespace, Object, Route
 from linkspan.drivers.bridge import mac_of
-from linkspan.drivers.firewall import TABLES
 from linkspan.drivers.published import describe_published
 from linkspan.drivers.records import Endpoint, Network, PublishedPort, Sandbox, Subnet
-from linkspan.drivers.sandbox import ROUTE_PROTOCOL, describe_sandbox
+from linkspan.drivers.sandbox import describe_sandbox
 
-_NEWLINK, _DELLINK, _NEWADDR, _NEWROUTE = 16, 17, 20, 24
-_REQUEST, _ACK, _EXCLUSIVE, _CREATE = 1, 4, 0x200, 0x400
-_UP = 1
-_NEW_ELEMENTS, _DELETE_ELEMENTS = 10 << 8 | 12, 10 << 8 | 14
-_BATCH_BEGIN, _BATCH_END = 16, 17
-_FAMILIES = {"inet": 1, "bridge": 7}
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
-_INSIDE_INDEX = 2
-"""What a fresh namespace calls its first link after lo; checked once, in `FloorHost.check`."""
+_PACKED_BY_HAND = (Namespace, Link, Address, Route)
 
 
 class Prepared(NamedTuple):
@@ -97,9 +95,9 @@ class FloorHost:
             ports=tuple(ports),
         )  # fmt: skip
         described = describe_sandbox(sandbox, {"floor": self._network})
-        elements = [one for one in described if isinstance(one, Element)]
+        elements = select_elements(described)
         assert endpoint.mac
-        create, descriptor_at = _pack_links(
+        create, descriptor_at = pack_links(
             port, self._bridge_index, self._mtu, bytes.fromhex(endpoint.mac.replace(":", "")),
             f"linkspan:endpoint:{endpoint.id}",
         )  # fmt: skip
@@ -107,17 +105,17 @@ class FloorHost:
             path,
             create,
             descriptor_at,
-            _pack_inside(address, length, str(self._subnet[1])),
-            _pack_elements(_NEW_ELEMENTS, elements),
-            _message(_DELLINK, _REQUEST | _ACK, 1, bytes(16) + _text(3, port)),
-            _pack_elements(_DELETE_ELEMENTS, elements),
+            pack_inside(address, length, str(self._subnet[1])),
+            pack_elements(elements, add=True),
+            pack_link_removal(port),
+            pack_elements(elements, add=False),
             address,
         )
 
     def prepare_ports(self, port: PublishedPort, address: str) -> tuple[bytes, bytes]:
         """The transactions that publish a port (or a range) and that take it back."""
         elements = list(describe_published(port, address))
-        return _pack_elements(_NEW_ELEMENTS, elements), _pack_elements(_DELETE_ELEMENTS, elements)
+        return pack_elements(elements, add=True), pack_elements(elements, add=False)
 
     def attach(self, endpoint: Prepared) -> float:
         """Make everything; the seconds it took."""
@@ -138,7 +136,7 @@ class FloorHost:
         eth0 = found["eth0"]
         addresses = [one["local"] for one in eth0["addr_info"] if one["family"] == "inet"]
         routes = run_program(["nsenter", f"--net={endpoint.path}", "ip", "route"]).decode()
-        assert eth0["ifindex"] == _INSIDE_INDEX, found
+        assert eth0["ifindex"] == INSIDE_INDEX, found
         assert addresses == [endpoint.address], eth0
         assert eth0["operstate"] == "UP", eth0
         assert f"default via {self._network.gateway_ipv4} dev eth0" in routes, routes
@@ -169,6 +167,18 @@ class FloorHost:
         return time.perf_counter() - start
 
 
+def select_elements(described: Iterable[Object]) -> list[Element]:
+    """The firewall's part of a description; fails when the rest is not what is packed here.
+
+    The floor must make the same objects as linkspan, or it is no floor.
+    """
+    rest = [one for one in described if not isinstance(one, Element)]
+    unknown = {type(one).__name__ for one in rest if not isinstance(one, _PACKED_BY_HAND)}
+    if unknown:
+        raise NotImplementedError(f"the kernel floor does not make: {', '.join(sorted(unknown))}")
+    return [one for one in described if isinstance(one, Element)]
+
+
 def find_bridge(subnet: str) -> tuple[str, int]:
     """Name and index of the bridge that has an address in a subnet, where the thread is."""
     wanted = ipaddress.ip_network(subnet)
@@ -196,152 +206,3 @@ def _send(netlink: socket.socket, data: bytes | bytearray) -> None:
     number = -struct.unpack_from("=i", answer, 16)[0]
     if number:
         raise OSError(number, f"the kernel refused a prepared message: {os.strerror(number)}")
-
-
-# Packing, outside the clock ---------------------------------------------------------------
-
-
-def _message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
-    return struct.pack("=IHHII", 16 + len(payload), kind, flags, sequence, 0) + payload
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    padding = bytes(-len(payload) % 4)
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + padding
-
-
-def _text(kind: int, text: str) -> bytes:
-    return _attribute(kind, text.encode() + b"\0")
-
-
-def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("=I", value))
-
-
-def _link_header(flags: int = 0) -> bytes:
-    return struct.pack("=BxHiII", 0, 0, 0, flags, flags)
-
-
-def _pack_links(port: str, bridge: int, mtu: int, mac: bytes, alias: str) -> tuple[bytes, int]:
-    """A veth pair with its port on the bridge; and where the namespace's descriptor goes."""
-    marker = 0x5EED5EED
-    peer = (
-        _link_header()  # a veth cannot be up before its pair is complete (veth_open)
-        + _text(3, "eth0")
-        + _attribute(1, mac)
-        + _number(4, mtu)
-        + _number(28, marker)
-    )
-    info = _text(1, "veth") + _attribute(2, _attribute(1, peer))
-    create = _message(
-        _NEWLINK,
-        _REQUEST | _CREATE | _EXCLUSIVE,
-        1,
-        _link_header() + _text(3, port) + _number(4, mtu) + _number(10, bridge)
-        + _attribute(18, info),
-    )  # fmt: skip
-    hairpin = _attribute(18, _text(4, "bridge") + _attribute(5, _attribute(4, b"\1")))
-    no_link_local = _attribute(26, _attribute(socket.AF_INET6, _attribute(8, b"\1")))
-    settings = _message(
-        _NEWLINK,
-        _REQUEST,
-        2,
-        _link_header() + _text(3, port) + _text(20, alias) + hairpin + no_link_local,
-    )
-    up = _message(_NEWLINK, _REQUEST | _ACK, 3, _link_header(_UP) + _text(3, port))
-    data = create + settings + up
-    return data, data.index(struct.pack("=I", marker))
-
-
-def _pack_inside(address: str, length: int, gateway: str) -> bytes:
-    """Both links up, the address, and the default route."""
-    packed = socket.inet_aton(address)
-    up = b"".join(
-        _message(_NEWLINK, _REQUEST, 1, struct.pack("=BxHiII", 0, 0, index, _UP, _UP))
-        for index in (1, _INSIDE_INDEX)
-    )
-    new_address = _message(
-        _NEWADDR,
-        _REQUEST | _CREATE | _EXCLUSIVE,
-        2,
-        struct.pack("=BBBBI", socket.AF_INET, length, 0, 0, _INSIDE_INDEX)
-        + _attribute(2, packed)
-        + _attribute(1, packed),
-    )
-    route = _message(
-        _NEWROUTE,
-        _REQUEST | _ACK | _CREATE | _EXCLUSIVE,
-        3,
-        struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, ROUTE_PROTOCOL, 0, 1, 0)
-        + _attribute(5, socket.inet_aton(gateway))
-        + _number(4, _INSIDE_INDEX),
-    )
-    return up + new_address + route
-
-
-def _pack_elements(kind: int, elements: Sequence[Element]) -> bytes:
-    """One transaction; elements of one set together, at most 32 KiB a message."""
-    by_set: dict[tuple[str, str, str], list[bytes]] = {}
-    for element in elements:
-        place = (element.family, element.table, element.set)
-        by_set.setdefault(place, []).append(_pack_element(element, kind == _NEW_ELEMENTS))
-    bodies: list[bytes] = []
-    for (family, table, set_name), items in by_set.items():
-        head = struct.pack(">BBH", _FAMILIES[family], 0, 0) + _text(1, table) + _text(2, set_name)
-        step = 400
-        for start in range(0, len(items), step):
-            listed = b"".join(items[start : start + step])
-            bodies.append(head + _attribute(3 | 0x8000, listed))
-    edge = struct.pack(">BBH", 0, 0, 10)
-    flags = _REQUEST | (_CREATE if kind == _NEW_ELEMENTS else 0)
-    messages = [_message(_BATCH_BEGIN, _REQUEST, 0, edge)]
-    for number, body in enumerate(bodies, 1):
-        ack = _ACK if number == len(bodies) else 0
-        messages.append(_message(kind, flags | ack, number, body))
-    messages.append(_message(_BATCH_END, _REQUEST, len(bodies) + 1, edge))
-    return b"".join(messages)
-
-
-_DEFINITIONS = {(table.family, table.name, one.name): one for table in TABLES for one in table.sets}
-
-
-def _pack_element(element: Element, with_data: bool) -> bytes:
-    definition = _DEFINITIONS[element.family, element.table, element.set]
-    concatenated = len(definition.key) > 1
-    parts = [_value(1, _pack_key(definition.key, element.first, concatenated))]
-    if definition.interval:
-        # A concatenation keeps both ends in one element (nft_set_pipapo.c).
-        assert concatenated, "the floor knows only intervals of concatenations"
-        last = element.last or element.first
-        parts.append(_value(10, _pack_key(definition.key, last, concatenated)))
-    if with_data and definition.data is not None:
-        assert element.data is not None
-        parts.append(_value(2, _pack_key(definition.data, element.data, len(definition.data) > 1)))
-    return _attribute(1 | 0x8000, b"".join(parts))
-
-
-def _value(kind: int, data: bytes) -> bytes:
-    return _attribute(kind | 0x8000, _attribute(1, data))
-
-
-def _pack_key(types: Sequence[str], parts: Sequence[object], padded: bool) -> bytes:
-    packed = b""
-    for kind, part in zip(types, parts, strict=True):
-        one = _pack_part(kind, str(part))
-        packed += one + bytes(-len(one) % 4) if padded else one
-    return packed
-
-
-def _pack_part(kind: str, text: str) -> bytes:
-    match kind:
-        case "ifname":
-            return text.encode().ljust(16, b"\0")
-        case "ether_addr":
-            return bytes.fromhex(text.replace(":", ""))
-        case "ipv4_addr":
-            return socket.inet_aton(text)
-        case "inet_proto":
-            return bytes([_PROTOCOLS[text]])
-        case "inet_service":
-            return struct.pack(">H", int(text))
-    raise ValueError(f"the floor does not know the type {kind}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import docker
 from benchmarks.measure import Goal, Measured, Row, Size, Subject, absolute
 from benchmarks.stage import OurHost
-from lab import Lab
+from lab import Lab, places
 
 GOAL = Goal(at_least=80, aim=50)
 
@@ -21,9 +21,16 @@ def run(lab: Lab, size: Size) -> Subject:
     for number in range(count):
         ours.attach(f"c{number}", [f"{8000 + number}:80"])
     used = read_memory(ours.daemon.pid)
+    beside = [
+        read_memory(pid)["Pss"]
+        for pid in places.processes_in({places.identity_of(ours.place)})
+        if pid != ours.daemon.pid
+    ]
     notes = [
+        f"The daemon's other processes there ({len(beside)}): proportional set size "
+        f"{sum(beside) / 1e6:.0f} MB.",
         f"The daemon's memory before the first sandbox: {empty / 1e6:.0f} MB; proportional set "
-        f"size with {count} sandboxes: {used['Pss'] / 1e6:.0f} MB."
+        f"size with {count} sandboxes: {used['Pss'] / 1e6:.0f} MB.",
     ]
     mine = Measured.of("linkspan", [used["Rss"]], "MB")
     peer = None

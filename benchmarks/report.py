@@ -71,6 +71,8 @@ def _measured(one: Measured) -> str:
 
 
 def _value(one: Measured) -> str:
+    if one.median <= 0:  # a difference that is smaller than the noise
+        return f"0 {one.unit} (below the noise)"
     return f"{_round(one.median)} {one.unit}"
 
 

@@ -16,7 +16,7 @@ ADDRESS = "192.0.2.10"
 """The host's, on the wire to the outside."""
 SUBNET = "10.20.0.0/16"
 NETWORK = "bench"
-QUIET = 0.04
+QUIET = 0.1
 """Seconds in which the kernel frees the namespaces and links that a job left behind."""
 
 
