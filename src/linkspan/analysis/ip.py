@@ -5,6 +5,7 @@ from __future__ import annotations
 from linkspan.analysis import delivery, tunnels
 from linkspan.analysis.addresses import is_loopback, is_multicast, to_text
 from linkspan.analysis.admission import Admitted, admit
+from linkspan.analysis.flow import WITH_PORTS
 from linkspan.analysis.hooks import pass_hook
 from linkspan.analysis.journey import Ending, Journey, Next, Outcome
 from linkspan.analysis.neighbours import Unreachable, resolve
@@ -34,6 +35,11 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
                 Disposition.NO_ROUTE, packet, f"{place.name} has no address to send from"
             )
         packet.source = chosen
+        if packet.version == 4 and packet.protocol in WITH_PORTS:
+            # A connecting socket asks again, now with its address (ip_route_connect).
+            way = _route_output(journey, place, packet, chosen, bound)
+            if isinstance(way, Ending):
+                return way
     if journey.sent is None:
         journey.sent = packet.flow
     packet.output_link = "lo" if way.type == "local" else way.link

@@ -108,15 +108,15 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the packet arrives, its answer comes back, and a relay reaches its end."""
         if self.disposition not in GOOD:
             return False
-        legs = (self.reply, self.follow_up)
-        if any(leg is not None and leg.disposition not in GOOD for leg in legs):
+        if any(leg.disposition not in GOOD for leg in self.legs):
             return False
         return self.onward is None or self.onward.verdict is not Verdict.NOT_DELIVERED
 
     @property
     def legs(self) -> tuple[Trace, ...]:
         """The packet's own way, and those of the packets after it."""
-        return (self, *(leg for leg in (self.reply, self.follow_up) if leg is not None))
+        later = (self.reply, self.follow_up)
+        return (self, *(leg for one in later if one is not None for leg in one.legs))
 
     @property
     def unknown(self) -> bool:

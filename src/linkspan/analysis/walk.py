@@ -98,7 +98,11 @@ def _trace_once(view: View, namespace: str, flow: Flow, choices: Choices, relays
     main = _with(main, reply=_trace(reply, reply.journey.sent or sent.inverted()))
     if reply.ending.disposition in GOOD and opening.protocol == 6:
         third = _follow_up(view, choices, tracker, there, opening, flow.link)
-        main = _with(main, follow_up=_trace(third, sent))
+        later = _trace(third, sent)
+        if third.ending.disposition in GOOD:
+            data = _answer(view, choices, tracker, there, opening, flow.link, ACK)
+            later = _with(later, reply=_trace(data, data.journey.sent or sent.inverted()))
+        main = _with(main, follow_up=later)
     onward = relayed_flow(there.ending.processes)
     if onward is not None and relays:
         main = _with(
@@ -134,6 +138,7 @@ def _enter_from_outside(journey: Journey, packet: Packet, link: str) -> Next:
 def _answer(
     view: View, choices: Choices, tracker: Tracker, there: Leg, opening: Packet,
     came_by: str | None,
+    flags: int = SYN | ACK,
 ) -> Leg:  # fmt: skip
     """The way of the answer: from the socket that got the packet, or back in from outside."""
     arrived = there.packet
@@ -144,7 +149,7 @@ def _answer(
     _, _, packet.source, packet.source_port, packet.destination, packet.destination_port = inverted(
         arrived.ends
     )
-    packet.flags = SYN | ACK if packet.protocol == 6 else 0
+    packet.flags = flags if packet.protocol == 6 else 0
     if arrived.icmp_type is not None:
         packet.icmp_type = ECHO_REPLY[packet.version]
     journey.stranger = there.journey.stranger
