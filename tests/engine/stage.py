@@ -35,11 +35,16 @@ from linkspan.dataplane import (
 from linkspan.drivers.records import PublishedPort
 from linkspan.engine.changes import far_end, subject
 from linkspan.engine.engine import Engine
+from linkspan.engine.forwarding6 import GUARDS
 from linkspan.engine.publishing import HostSocket
 from linkspan.engine.settings import Settings
 from linkspan.errors import KernelRefused, NotFound
 
 OWN_INODE = 1
+_IPV6_SWITCHES = (
+    "all/disable_ipv6", "default/disable_ipv6", "all/forwarding", "default/forwarding",
+    "all/force_forwarding", "eth0/force_forwarding",
+)  # fmt: skip
 
 
 class SilentMonitor:
@@ -65,6 +70,8 @@ class ModelHost:
                 Route(destination="0.0.0.0/0", gateway="192.0.2.1", link="eth0"),
                 Sysctl(path="ipv4/ip_forward", value="0"),
                 Sysctl(path="ipv4/conf/eth0/forwarding", value="0"),
+                *(Sysctl(path=f"ipv6/conf/{path}", value="0") for path in _IPV6_SWITCHES),
+                Sysctl(path="ipv6/conf/eth0/accept_ra", value="1"),
             )
         )
         self.foreign: dict[str, int] = {}
@@ -142,7 +149,7 @@ class ModelHost:
         return DataPlane(item for item in self.plane if isinstance(item, (Table, Element)))
 
     def observe_uplinks(self) -> DataPlane:
-        return DataPlane(e for e in self.plane.of(Element) if e.set == "uplinks")
+        return DataPlane(e for e in self.plane.of(Element) if e.set in ("uplinks", *GUARDS))
 
     def firewall_is_intact(self) -> bool:
         return True

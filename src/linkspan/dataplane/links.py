@@ -42,6 +42,7 @@ class Veth(_Kind, frozen=True, tag="veth"):
     peer_mac: str | None = None
     peer_mtu: int | None = None
     peer_up: bool | None = None
+    peer_ipv6_link_local: bool | None = None
     peer_index: int | None = None
     """Index of the peer in its namespace; only observed."""
 

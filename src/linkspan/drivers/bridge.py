@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Mapping
+
+import msgspec
 
 from linkspan.dataplane import (
     Address,
@@ -16,13 +19,16 @@ from linkspan.dataplane import (
     Veth,
 )
 from linkspan.drivers import firewall
+from linkspan.drivers.loopback6 import stand_in_route
 from linkspan.drivers.options import (
     canonical_options,
     parse_boolean,
+    parse_gateway_mode,
+    parse_host_binding,
     parse_interface_name,
     parse_mtu,
 )
-from linkspan.drivers.records import Endpoint, Network, Sandbox
+from linkspan.drivers.records import Endpoint, Network, Sandbox, Subnet
 from linkspan.errors import InvalidRequest
 
 KNOWN_OPTIONS = {
@@ -31,13 +37,21 @@ KNOWN_OPTIONS = {
     "icc": parse_boolean,
     "masquerade": parse_boolean,
     "source_check": parse_boolean,
+    "gateway_mode": parse_gateway_mode,
+    "gateway_mode_ipv4": parse_gateway_mode,
+    "gateway_mode_ipv6": parse_gateway_mode,
+    "host_binding": parse_host_binding,
 }
 OPTION_ALIASES = {
     "com.docker.network.bridge.name": "bridge",
     "com.docker.network.driver.mtu": "mtu",
     "com.docker.network.bridge.enable_icc": "icc",
     "com.docker.network.bridge.enable_ip_masquerade": "masquerade",
+    "com.docker.network.bridge.gateway_mode_ipv4": "gateway_mode_ipv4",
+    "com.docker.network.bridge.gateway_mode_ipv6": "gateway_mode_ipv6",
+    "com.docker.network.bridge.host_binding_ipv4": "host_binding",
 }
+LEAST_IPV6_MTU = 1280
 
 
 class BridgeDriver:
@@ -57,12 +71,19 @@ class BridgeDriver:
                 raise InvalidRequest(
                     f"subnet {subnet.subnet} has no room for a gateway and a container"
                 )
+        mtu = parse_mtu(options["mtu"]) if "mtu" in options else network.mtu
+        if network.has_ipv6 and mtu < LEAST_IPV6_MTU:
+            raise InvalidRequest(
+                f"IPv6 needs an MTU of at least {LEAST_IPV6_MTU} bytes (RFC 8200), not {mtu}; "
+                "state a larger one with the option mtu, or leave the IPv6 subnet out"
+            )
         return Network(
             **{
                 **{name: getattr(network, name) for name in network.__struct_fields__},
                 "options": options,
+                "subnets": _settle_gateways(network, options),
                 "interface": options.get("bridge") or f"ls-{network.id[:10]}",
-                "mtu": parse_mtu(options["mtu"]) if "mtu" in options else network.mtu,
+                "mtu": mtu,
             }
         )
 
@@ -77,7 +98,7 @@ class BridgeDriver:
                 mtu=network.mtu,
                 up=True,
                 alias=f"linkspan:network:{network.id}",
-                ipv6_link_local=network.has_ipv6,
+                ipv6_link_local=network.gateway_ipv6 is not None,
             ),
             Sysctl(path=f"ipv4/conf/{name}/forwarding", value="1"),
             # A port published on the host's loopback leads here with source 127.0.0.1.
@@ -92,6 +113,11 @@ class BridgeDriver:
             objects.append(firewall.inet("isolated", name))
         for subnet in network.subnets:
             objects.extend(_subnet_objects(network, subnet.subnet, subnet.gateway))
+        if network.has_ipv6:
+            # The host takes no routes from its containers.
+            objects.append(Sysctl(path=f"ipv6/conf/{name}/accept_ra", value="0"))
+        if _is_nat(network, 6):
+            objects.append(stand_in_route(name))
         return DataPlane(objects)
 
     def describe_endpoint(
@@ -109,6 +135,7 @@ class BridgeDriver:
                     peer_mac=mac,
                     peer_mtu=network.mtu,
                     peer_up=True,
+                    peer_ipv6_link_local=endpoint.ipv6 is not None,
                 ),
                 mtu=network.mtu,
                 up=True,
@@ -138,8 +165,54 @@ class BridgeDriver:
             sources = "sources6" if ":" in address else "sources"
             objects.append(firewall.bridge(sources, port, mac, address))
         if endpoint.ipv6 is not None:
-            objects.append(firewall.bridge("sources6", port, mac, link_local(mac)))
+            objects += _own_ipv6(sandbox, endpoint, port, mac)
         return DataPlane(objects)
+
+
+def gateway_mode(options: Mapping[str, str], version: int) -> str:
+    """How containers of a network reach the world by this IP version, and are reached.
+
+    nat (translated both ways), routed (by their own addresses) or isolated (the host has no
+    address on the bridge).
+    """
+    return options.get(f"gateway_mode_ipv{version}") or options.get("gateway_mode") or "nat"
+
+
+def _settle_gateways(network: Network, options: Mapping[str, str]) -> tuple[Subnet, ...]:
+    """The subnets, without a gateway where the host has no address."""
+    settled = []
+    for subnet in network.subnets:
+        version = 6 if ":" in subnet.subnet else 4
+        if gateway_mode(options, version) == "isolated":
+            if not network.internal:
+                raise InvalidRequest(
+                    f"gateway mode isolated for IPv{version} leaves containers without a gateway, "
+                    "so it is for internal networks; add internal, or choose nat or routed"
+                )
+            subnet = msgspec.structs.replace(subnet, gateway=None)
+        settled.append(subnet)
+    return tuple(settled)
+
+
+def _is_nat(network: Network, version: int) -> bool:
+    has_version = any((":" in s.subnet) == (version == 6) for s in network.subnets)
+    return has_version and not network.internal and gateway_mode(network.options, version) == "nat"
+
+
+def _own_ipv6(sandbox: Sandbox, endpoint: Endpoint, port: str, mac: str) -> list[Object]:
+    """What an interface with IPv6 has besides its address: a link-local one of its own, and
+    routes from us alone.
+    """
+    return [
+        firewall.bridge("sources6", port, mac, link_local(mac)),
+        # Groups are joined before there is an address (see check_unspecified).
+        firewall.bridge("sources6", port, mac, "::"),
+        Sysctl(
+            namespace=sandbox.namespace,
+            path=f"ipv6/conf/{endpoint.interface}/accept_ra",
+            value="0",
+        ),
+    ]
 
 
 def _is_on(network: Network, option: str) -> bool:
@@ -160,7 +233,7 @@ def _subnet_objects(network: Network, subnet: str, gateway: str | None) -> list[
                 nodad=True if six else None,
             )
         )
-    if _is_on(network, "masquerade") and not network.internal:
+    if _is_on(network, "masquerade") and _is_nat(network, 6 if six else 4):
         objects.append(firewall.inet("masquerade6" if six else "masquerade4", subnet))
     return objects
 

@@ -5,7 +5,7 @@ frames whose MAC or address is not their port's own. The bridge table knows port
 bridges: a kernel may lack the bridge family's own metadata (NFT_BRIDGE_META). What differs
 from host to host is in the sets and maps; drivers state those as elements.
 docs/firewall.md explains each chain.
-frames.py has the second one.
+frames.py has the second one, loopback6.py what publishes on ::1.
 
 The rules are right whether bridged packets pass the IP hooks (bridge-nf-call-iptables 1)
 or not. With 1, a packet that one member of a network sends to the host and that is
@@ -40,6 +40,7 @@ from linkspan.dataplane.rules import (
     Table,
     Verdict,
 )
+from linkspan.drivers import loopback6
 from linkspan.drivers.frames import BRIDGE_TABLE
 from linkspan.drivers.marks import CUT_MARK, NAME, TRANSLATED_MARK
 
@@ -50,6 +51,8 @@ _IN, _OUT = Meta("iifname"), Meta("oifname")
 _BRIDGES, _INTERNAL = Named("bridges"), Named("internal")
 _PROTOCOL_PORT = (Meta("l4proto"), Payload("th", "dport"))
 _NEW_FLOWS_FROM_LOOPBACK = Match(Payload("ip", "saddr"), "127.0.0.0/8")
+_PORT = ("inet_proto", "inet_service")
+_DIRECT = "published without translation"
 _CUT_OFF = Match(Masked(Ct("mark"), CUT_MARK), 0, "!=")
 
 
@@ -76,16 +79,23 @@ def _publishing_rules(family: str, suffix: str) -> tuple[FirewallRule, ...]:
 
 
 def _publishing_maps(address: str, suffix: str) -> tuple[SetDefinition, ...]:
-    port = ("inet_proto", "inet_service")
     return (
-        SetDefinition(name=f"ports{suffix}", key=port, data=(address, "inet_service")),
+        SetDefinition(name=f"ports{suffix}", key=_PORT, data=(address, "inet_service")),
         SetDefinition(
-            name=f"ports_at{suffix}", key=(address, *port), data=(address, "inet_service")
+            name=f"ports_at{suffix}", key=(address, *_PORT), data=(address, "inet_service")
         ),
-        SetDefinition(name=f"ranges{suffix}", key=port, data=(address,), interval=True),
+        SetDefinition(name=f"ranges{suffix}", key=_PORT, data=(address,), interval=True),
         SetDefinition(
-            name=f"ranges_at{suffix}", key=(address, *port), data=(address,), interval=True
+            name=f"ranges_at{suffix}", key=(address, *_PORT), data=(address,), interval=True
         ),
+    )
+
+
+def _direct(family: str, suffix: str) -> FirewallRule:
+    return _rule(
+        Match(_concat(Payload(family, "daddr"), *_PROTOCOL_PORT), Named(f"direct{suffix}")),
+        _ACCEPT,
+        comment="gateway mode routed: by the container's own address",
     )
 
 
@@ -98,10 +108,14 @@ _INET_SETS = (
     SetDefinition(name="members6", key=("ipv6_addr", "ifname"), interval=True),
     SetDefinition(name="masquerade4", key=("ipv4_addr",), interval=True),
     SetDefinition(name="masquerade6", key=("ipv6_addr",), interval=True),
-    SetDefinition(name="routed", key=("ifname",), comment="bridges open to who routes to them"),
-    SetDefinition(name="uplinks", key=("ifname",), comment="interfaces that forward for us only"),
+    SetDefinition(name="direct", key=("ipv4_addr", *_PORT), interval=True, comment=_DIRECT),
+    SetDefinition(name="direct6", key=("ipv6_addr", *_PORT), interval=True, comment=_DIRECT),
+    SetDefinition(name="uplinks", key=("ifname",), comment="forward IPv4 for us only"),
+    SetDefinition(name="uplinks6", key=("ifname",), comment="forward IPv6 for us only"),
+    SetDefinition(name="host_only", key=("nf_proto",), comment="forwarded for us only"),
     *_publishing_maps("ipv4_addr", ""),
     *_publishing_maps("ipv6_addr", "6"),
+    *loopback6.SETS,
 )
 
 _INET_CHAINS = (
@@ -119,6 +133,7 @@ _INET_CHAINS = (
                 comment="the host's loopback is not for containers",
             ),
             _rule(Match(_IN, _BRIDGES), _NEW_FLOWS_FROM_LOOPBACK, Counter(), _DROP),
+            *loopback6.GUARDS,
         ),
     ),
     Chain(
@@ -144,7 +159,7 @@ _INET_CHAINS = (
         type="nat",
         priority=-100,
         rules=(
-            _rule(Match(Payload("ip6", "daddr"), "::1"), _RETURN),
+            _rule(Match(Payload("ip6", "saddr"), "::1"), _RETURN),
             _rule(
                 Match(Fib("type", ("daddr",)), "local"),
                 Verdict("jump", "published"),
@@ -177,12 +192,17 @@ _INET_CHAINS = (
         rules=(
             _rule(Match(_OUT, _BRIDGES), Verdict("goto", "into_network")),
             _rule(Match(_IN, _BRIDGES), Verdict("goto", "out_of_network")),
-            _rule(
-                Match(_IN, Named("uplinks")),
-                Counter(),
-                _DROP,
-                comment="this host forwards for its containers only",
+            *(
+                _rule(
+                    Match(Meta("nfproto"), protocol),
+                    Match(_IN, Named(uplinks)),
+                    Counter(),
+                    _DROP,
+                    comment="this host forwards for its containers only",
+                )
+                for protocol, uplinks in (("ipv4", "uplinks"), ("ipv6", "uplinks6"))
             ),
+            _rule(Match(Meta("nfproto"), Named("host_only")), Counter(), _DROP),
         ),
     ),
     Chain(
@@ -194,12 +214,8 @@ _INET_CHAINS = (
             _rule(Match(_OUT, _INTERNAL), Verdict("goto", "refuse")),
             _rule(Flags(Ct("state"), ("established", "related")), _ACCEPT),
             _rule(Flags(Ct("status"), ("dnat",)), _ACCEPT, comment="published ports"),
-            _rule(
-                Match(_OUT, Named("routed")),
-                Match(_IN, _BRIDGES, "!="),
-                _ACCEPT,
-                comment="gateway mode routed, opened by its owner",
-            ),
+            _direct("ip", ""),
+            _direct("ip6", "6"),
             _rule(Verdict("goto", "refuse")),
         ),
     ),
@@ -275,6 +291,7 @@ _INET_CHAINS = (
                 Nat("masquerade"),
                 comment="the host by 127.0.0.1: no container could answer that",
             ),
+            loopback6.MASQUERADE,
             _rule(
                 Flags(Ct("status"), ("dnat",)),
                 Match(_concat(Payload("ip", "saddr"), _OUT), Named("members")),
@@ -290,7 +307,9 @@ _INET_CHAINS = (
     ),
 )
 
-INET_TABLE = Table(family="inet", name=NAME, chains=_INET_CHAINS, sets=_INET_SETS)
+INET_TABLE = Table(
+    family="inet", name=NAME, chains=(*_INET_CHAINS, *loopback6.CHAINS), sets=_INET_SETS
+)
 TABLES = (INET_TABLE, BRIDGE_TABLE)
 
 

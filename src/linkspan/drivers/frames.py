@@ -48,6 +48,8 @@ _SETS = (
 _FRAME = (_IN, Payload("ether", "saddr"))
 _BACK = (_OUT, Payload("ether", "saddr"))
 _TO = (_OUT, Payload("ether", "daddr"))
+_ND_TYPE = Payload("icmpv6", "type")
+_ND_TARGET = Payload("icmpv6", "taddr")
 
 
 def _ether_type(name: str) -> Match:
@@ -88,28 +90,59 @@ _CHAINS = (
                 _ACCEPT,
                 comment="an address probe (RFC 5227) claims nothing",
             ),
+            _rule(_ether_type("ip6"), Verdict("goto", "check_sources6")),
+            _rule(Counter(), _DROP, comment="an address that is not this port's own"),
+        ),
+    ),
+    Chain(
+        name="check_sources6",
+        rules=(
             _rule(
                 _ether_type("ip6"),
-                Match(
-                    Payload("icmpv6", "type"),
-                    SetOf(("nd-router-advert", "nd-redirect")),
-                ),
+                Match(_ND_TYPE, SetOf(("nd-router-advert", "nd-redirect"))),
                 Counter(),
                 _DROP,
                 comment="no container routes for the others",
             ),
             _rule(
                 _ether_type("ip6"),
-                Match(_concat(*_FRAME, Payload("ip6", "saddr")), Named("sources6")),
-                _ACCEPT,
+                Match(_ND_TYPE, "nd-neighbor-advert"),
+                Match(_concat(*_FRAME, _ND_TARGET), Named("sources6"), "!="),
+                Counter(),
+                _DROP,
+                comment="claims another's address",
             ),
             _rule(
                 _ether_type("ip6"),
                 Match(Payload("ip6", "saddr"), "::"),
+                Verdict("goto", "check_unspecified"),
+            ),
+            _rule(
+                _ether_type("ip6"),
+                Match(_concat(*_FRAME, Payload("ip6", "saddr")), Named("sources6")),
                 _ACCEPT,
-                comment="duplicate address detection (RFC 4862) claims nothing",
             ),
             _rule(Counter(), _DROP, comment="an address that is not this port's own"),
+        ),
+    ),
+    Chain(
+        name="check_unspecified",
+        rules=(
+            _rule(
+                _ether_type("ip6"),
+                Match(_ND_TYPE, "nd-neighbor-solicit"),
+                Match(_concat(*_FRAME, _ND_TARGET), Named("sources6")),
+                _ACCEPT,
+                comment="detects duplicates of its own addresses (RFC 4862)",
+            ),
+            _rule(
+                _ether_type("ip6"),
+                Match(_ND_TYPE, SetOf(("mld-listener-report", "mld2-listener-report"))),
+                Match(_concat(*_FRAME, Payload("ip6", "saddr")), Named("sources6")),
+                _ACCEPT,
+                comment="joins a group before it has an address (RFC 3590)",
+            ),
+            _rule(Counter(), _DROP),
         ),
     ),
     Chain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 
 from linkspan.errors import InvalidRequest
@@ -30,6 +31,21 @@ def parse_interface_name(text: str) -> str:
     if 0 < len(text.encode()) <= 15 and text not in (".", "..") and not set(text) & set("/: \t\n"):
         return text
     raise ValueError("1 to 15 characters without slash, colon or space")
+
+
+def parse_gateway_mode(text: str) -> str:
+    """nat, routed or isolated."""
+    if text in ("nat", "routed", "isolated"):
+        return text
+    raise ValueError("nat, routed or isolated")
+
+
+def parse_host_binding(text: str) -> str:
+    """An address of the host that ports are published on unless theirs is stated."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("an IP address of this host, such as 127.0.0.1") from None
 
 
 def canonical_options(

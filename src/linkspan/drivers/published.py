@@ -8,13 +8,28 @@ from collections.abc import Iterator
 
 from linkspan.dataplane import Element
 from linkspan.drivers import firewall
+from linkspan.drivers.loopback6 import describe_answering
 from linkspan.drivers.records import PublishedPort
 
 EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
+def describe_direct(port: PublishedPort, address: str) -> Iterator[Element]:
+    """The set element that opens the container's own port at its own `address`.
+
+    None where the port is published on one address of the host: nobody sends there.
+    """
+    if port.host_ip in EVERY_ADDRESS:
+        yield firewall.inet(
+            "direct6" if ":" in address else "direct",
+            *(address, port.protocol, port.port),
+            last=(address, port.protocol, port.port_end),
+        )
+
+
 def describe_published(port: PublishedPort, address: str) -> Iterator[Element]:
-    """The map elements that lead `port` to a container's `address` of the same family."""
+    """The elements that lead `port` to a container's `address` of the same family."""
+    yield from describe_answering(port)
     six = "6" if ":" in address else ""
     everywhere = port.host_ip in EVERY_ADDRESS
     prefix: tuple[str, ...] = () if everywhere else (port.host_ip,)

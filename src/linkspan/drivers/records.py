@@ -73,6 +73,11 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
         """Whether any subnet is IPv6."""
         return any(":" in s.subnet for s in self.subnets)
 
+    @property
+    def forwards_ipv6(self) -> bool:
+        """Whether the host forwards IPv6 packets from and to its bridge."""
+        return self.driver == "bridge" and self.has_ipv6 and not self.internal
+
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A sandbox's place on one network.
@@ -91,6 +96,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     mac: str | None = None
     gateway: str | None = None
     gateway_ipv6: str | None = None
+    device_route: bool = False
+    """The interface itself leads out, without a gateway (ipvlan l3)."""
     gateway_priority: int = 0
     aliases: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()

@@ -6,12 +6,12 @@ import ipaddress
 from collections.abc import Mapping
 
 from linkspan.dataplane import DataPlane, Link, Loopback, Namespace, Object, Route, Rule
-from linkspan.drivers.published import describe_published
+from linkspan.drivers.bridge import gateway_mode
+from linkspan.drivers.marks import ROUTE_PROTOCOL
+from linkspan.drivers.published import describe_direct, describe_published
 from linkspan.drivers.records import Endpoint, Network, Sandbox
 from linkspan.drivers.registry import driver
 
-ROUTE_PROTOCOL = 0x6C
-"""Our mark on routes and rules (RTA protocol; 0x6c is unassigned in rt_protos)."""
 TABLE_BASE = 0x6C00
 """Routing tables inside a sandbox: one an interface, numbered from here by its order."""
 RULE_PRIORITY = 100
@@ -19,13 +19,22 @@ DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def gateway_endpoint(sandbox: Sandbox, version: int = 4) -> Endpoint | None:
-    """The endpoint that carries the default route and the published ports.
+    """The endpoint that carries the default route.
 
     The one with the highest gateway priority; among equals the one connected first.
     Endpoints without a gateway of this IP version (internal networks) do not count.
     """
-    with_gateway = [e for e in sandbox.endpoints if _gateway(e, version) is not None]
-    return max(with_gateway, key=lambda e: e.gateway_priority, default=None)
+    leading_out = [e for e in sandbox.endpoints if _leads_out(e, version)]
+    return max(leading_out, key=lambda e: e.gateway_priority, default=None)
+
+
+def publishing_endpoint(sandbox: Sandbox, version: int = 4) -> Endpoint | None:
+    """The endpoint that published ports lead to: chosen as the one with the default route is,
+    of those that have an end on the host. The others are on a segment of their own, where
+    this host neither gets nor translates their packets.
+    """
+    hung = [e for e in sandbox.endpoints if _leads_out(e, version) and e.host_interface]
+    return max(hung, key=lambda e: e.gateway_priority, default=None)
 
 
 def describe_sandbox(sandbox: Sandbox, networks: Mapping[str, Network]) -> DataPlane:
@@ -44,7 +53,7 @@ def describe_sandbox(sandbox: Sandbox, networks: Mapping[str, Network]) -> DataP
         objects.extend(driver(network.driver).describe_endpoint(network, sandbox, endpoint))
     for version in (4, 6):
         objects.extend(_routes(sandbox, version))
-        objects.extend(_published(sandbox, version))
+        objects.extend(_published(sandbox, networks, version))
     return DataPlane(objects)
 
 
@@ -55,7 +64,7 @@ def _routes(sandbox: Sandbox, version: int) -> list[Object]:
     keeps = version in sandbox.kept_defaults
     objects: list[Object] = [] if keeps else [_default_route(sandbox, chosen, version)]
     with_gateway = [
-        (index, e) for index, e in enumerate(sandbox.endpoints) if _gateway(e, version) is not None
+        (index, e) for index, e in enumerate(sandbox.endpoints) if _leads_out(e, version)
     ]
     if keeps or len(with_gateway) > 1:
         # What was addressed to one of our addresses is answered from that network, by its
@@ -73,6 +82,7 @@ def _default_route(sandbox: Sandbox, endpoint: Endpoint, version: int, table: in
         link=endpoint.interface,
         table=table,
         metric=1024 if version == 6 else 0,
+        scope="link" if endpoint.device_route and version == 4 else None,
         protocol=ROUTE_PROTOCOL,
     )
 
@@ -114,18 +124,26 @@ def _own_subnet_route(
     ]
 
 
-def _published(sandbox: Sandbox, version: int) -> list[Object]:
-    chosen = gateway_endpoint(sandbox, version)
+def _published(sandbox: Sandbox, networks: Mapping[str, Network], version: int) -> list[Object]:
+    chosen = publishing_endpoint(sandbox, version)
     if chosen is None:
         return []
     address = chosen.address if version == 4 else chosen.address_ipv6
     assert address is not None
+    routed = gateway_mode(networks[chosen.network].options, version) == "routed"
+    describe = describe_direct if routed else describe_published
     return [
         element
         for port in sandbox.ports
         if (":" in port.host_ip) == (version == 6)
-        for element in describe_published(port, address)
+        for element in describe(port, address)
     ]
+
+
+def _leads_out(endpoint: Endpoint, version: int) -> bool:
+    if endpoint.device_route:
+        return (endpoint.ipv4 if version == 4 else endpoint.ipv6) is not None
+    return _gateway(endpoint, version) is not None
 
 
 def _gateway(endpoint: Endpoint, version: int) -> str | None:

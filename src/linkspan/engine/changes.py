@@ -103,13 +103,16 @@ def far_end(link: Link) -> Link | None:
         mac=kind.peer_mac,
         mtu=kind.peer_mtu,
         up=kind.peer_up,
+        ipv6_link_local=kind.peer_ipv6_link_local,
     )
 
 
 def _without_far_end(item: Object) -> Object:
     if not isinstance(item, Link) or not isinstance(item.kind, Veth):
         return item
-    kind = msgspec.structs.replace(item.kind, peer_mac=None, peer_mtu=None, peer_up=None)
+    kind = msgspec.structs.replace(
+        item.kind, peer_mac=None, peer_mtu=None, peer_up=None, peer_ipv6_link_local=None
+    )
     return msgspec.structs.replace(item, kind=kind)
 
 

@@ -17,8 +17,9 @@ from linkspan.dataplane import (
     diff,
 )
 from linkspan.drivers.firewall import TABLES
-from linkspan.drivers.sandbox import ROUTE_PROTOCOL
+from linkspan.drivers.marks import ROUTE_PROTOCOL
 from linkspan.engine.changes import is_firewall, subject
+from linkspan.engine.forwarding6 import GUARDS
 from linkspan.engine.uplinks import is_ours
 
 
@@ -48,6 +49,11 @@ def find_stale(
 def guarded_uplinks(firewall: DataPlane) -> set[str]:
     """Interfaces of the host that forward only because of us."""
     return {str(item.first[0]) for item in firewall.of(Element) if item.set == "uplinks"}
+
+
+def guards6(firewall: DataPlane) -> list[Element]:
+    """The elements that keep the host from forwarding IPv6 for others."""
+    return [item for item in firewall.of(Element) if item.set in GUARDS]
 
 
 def firewall_change(firewall: DataPlane, described: DataPlane, uplinks: DataPlane) -> Change:

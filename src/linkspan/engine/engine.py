@@ -130,7 +130,7 @@ class Engine:
         self, request: NetworkRequest, *, dry_run: bool = False
     ) -> Network | Plan:
         """Make a network. See Networks.create."""
-        return await self._finish(self._networks.create(request, dry_run=dry_run))
+        return await self._finish(self._create_network(request, dry_run))
 
     def networks(self) -> list[Network]:
         """All networks, in the order in which they were made."""
@@ -142,11 +142,30 @@ class Engine:
 
     async def remove_network(self, ref: str, *, dry_run: bool = False) -> Plan | None:
         """Remove a network. See Networks.remove."""
-        return await self._finish(self._networks.remove(ref, dry_run=dry_run))
+        return await self._finish(self._remove_network(ref, dry_run))
 
     async def prune_networks(self, *, dry_run: bool = False) -> list[Network] | Plan:
         """Remove unused networks. See Networks.prune."""
-        return await self._finish(self._networks.prune(dry_run=dry_run))
+        return await self._finish(self._prune_networks(dry_run))
+
+    async def _create_network(self, request: NetworkRequest, dry_run: bool) -> Network | Plan:
+        made = await self._networks.create(request, dry_run=dry_run)
+        if isinstance(made, Network) and made.forwards_ipv6:
+            await self._reconciler.refresh_uplinks()
+        return made
+
+    async def _remove_network(self, ref: str, dry_run: bool) -> Plan | None:
+        forwarded = self.network(ref).forwards_ipv6
+        plan = await self._networks.remove(ref, dry_run=dry_run)
+        if forwarded and not dry_run:
+            await self._reconciler.refresh_uplinks()
+        return plan
+
+    async def _prune_networks(self, dry_run: bool) -> list[Network] | Plan:
+        removed = await self._networks.prune(dry_run=dry_run)
+        if isinstance(removed, list) and any(network.forwards_ipv6 for network in removed):
+            await self._reconciler.refresh_uplinks()
+        return removed
 
     # Sandboxes ------------------------------------------------------------------------
 

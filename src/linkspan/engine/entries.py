@@ -4,6 +4,9 @@ networks/<id>, sandboxes/<id>     the records, as JSON
 names/<kind>/<name>               the id that a name stands for
 leases/<network>/<address>        the id of the sandbox that holds an address
 macs/<network>/<address>          the MAC an address had, when it was not its usual one
+uplinks/<interface>               an interface of the host that forwards IPv4 for us only
+forwarding6/<path>                the value that a setting had before IPv6 was forwarded
+unique_local                      the prefix that IPv6 subnets are cut from (RFC 4193)
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ _network = msgspec.json.Decoder(Network)
 _sandbox = msgspec.json.Decoder(Sandbox)
 
 NETWORKS, SANDBOXES, MACS, UPLINKS = "networks/", "sandboxes/", "macs/", "uplinks/"
+FORWARDING6, UNIQUE_LOCAL = "forwarding6/", "unique_local"
 
 
 class Write(msgspec.Struct, frozen=True):

@@ -23,7 +23,7 @@ from linkspan.engine.names import check_name
 from linkspan.engine.plans import Plan
 from linkspan.engine.requests import NetworkRequest
 from linkspan.engine.uplinks import is_ours
-from linkspan.errors import Conflict, InvalidRequest, NetworkInUse
+from linkspan.errors import Conflict, InvalidRequest, NetworkInUse, Unsupported
 from linkspan.kernel.failpoints import reach
 
 PREDEFINED = {
@@ -33,6 +33,7 @@ PREDEFINED = {
 }
 """Networks that always exist; by name."""
 DEFAULT_MTU = 1500
+IPV6_SWITCHES = ("ipv6/conf/all/disable_ipv6", "ipv6/conf/default/disable_ipv6")
 
 
 class Networks:
@@ -52,9 +53,10 @@ class Networks:
             if made.makes_endpoints:
                 host = await core.observe(HOST_PLACE)
                 core.register.check_network_name(request.name)
-            network = draft_network(
-                request, core.register.all_networks(), host, core.settings.default_pools
-            )
+            pools = (*core.settings.default_pools, core.unique_local)
+            network = draft_network(request, core.register.all_networks(), host, pools)
+            if network.has_ipv6:
+                check_ipv6(core.host.read_settings(IPV6_SWITCHES))
             plane = made.describe_network(network)
             if dry_run:
                 return Plan(creation(plane))
@@ -140,6 +142,22 @@ class Networks:
             )
 
 
+def check_ipv6(settings: dict[str, str]) -> None:
+    """Raise Unsupported unless this host's IPv6 is on; `settings` are IPV6_SWITCHES as read."""
+    if not settings:
+        raise Unsupported(
+            "this host's kernel has no IPv6 (it was started with ipv6.disable=1, or built "
+            "without); leave out the IPv6 subnet, or start the host with IPv6"
+        )
+    off = [path for path in IPV6_SWITCHES if settings.get(path) == "1"]
+    if off:
+        name = ".".join(("net", *off[0].split("/")))
+        raise Unsupported(
+            f"IPv6 is switched off on this host: {name} is 1; leave out the IPv6 subnet, or "
+            f"switch it on with `sysctl -w {name}=0`"
+        )
+
+
 def about(action: str, network: Network) -> Happening:
     """What happened to a network."""
     return Happening(
@@ -178,6 +196,10 @@ def draft_network(
             raise InvalidRequest(
                 f"a network of driver {request.driver} has no way out to close; leave out internal"
             )
+        if request.ipv6:
+            raise InvalidRequest(
+                f"a network of driver {request.driver} has no addresses of its own; leave out ipv6"
+            )
         # The driver refuses subnets that mean nothing to it.
         stated = [s if isinstance(s, str) else s.subnet or "" for s in request.subnets]
         if stated:
@@ -185,10 +207,38 @@ def draft_network(
                 draft, subnets=complete_subnets(request.subnets, pools, ())
             )
         return made.validate(draft)
-    subnets = complete_subnets(request.subnets, pools, find_occupied(request, existing, host))
+    subnets = complete_subnets(
+        request.subnets,
+        pools,
+        find_occupied(request, existing, host),
+        versions=find_versions(request),
+    )
     network = made.validate(msgspec.structs.replace(draft, subnets=subnets))
     _check_interface(network, existing, host)
     return network
+
+
+def find_versions(request: NetworkRequest) -> set[int]:
+    """The IP versions (4, 6) that a request asks for. Raises InvalidRequest if none is left."""
+    texts = [s if isinstance(s, str) else s.subnet for s in request.subnets]
+    stated = {6 if text and ":" in text else 4 for text in texts}
+    wanted = {4: request.ipv4, 6: request.ipv6}
+    for version, wish in wanted.items():
+        if wish is False and version in stated:
+            subnet = next(t or "" for t in texts if (":" in (t or "")) == (version == 6))
+            raise InvalidRequest(
+                f"subnet {subnet} is IPv{version}, which is switched off for this network; "
+                f"leave out the subnet, or ask for IPv{version}"
+            )
+    versions = stated | {version for version, wish in wanted.items() if wish}
+    # Only a request that states nothing else has IPv4 by itself.
+    if request.ipv4 is None and not stated:
+        versions.add(4)
+    if not versions:
+        raise InvalidRequest(
+            "a network without IPv4 and IPv6 has no addresses; ask for one of them"
+        )
+    return versions
 
 
 def find_occupied(

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from linkspan.dataplane import (
+    HOST,
     Change,
     DataPlane,
+    Link,
     Sysctl,
 )
 from linkspan.drivers.records import Sandbox
@@ -25,6 +27,7 @@ from linkspan.engine.comparing import (
     find_stale,
     firewall_change,
     guarded_uplinks,
+    guards6,
     replaces_tables,
     without_firewall,
 )
@@ -32,9 +35,10 @@ from linkspan.engine.core import Core, log
 from linkspan.engine.detaching import release_held
 from linkspan.engine.entries import delete_sandbox, holds, write_sandbox
 from linkspan.engine.foreign import find_process_in
+from linkspan.engine.forwarding6 import Forwarding6, plan_forwarding6, settings_needed
 from linkspan.engine.host import HOST_PLACE
 from linkspan.engine.report import Notes, Report
-from linkspan.engine.uplinks import find_uplinks, forwarding, plan_uplinks
+from linkspan.engine.uplinks import find_uplinks, forwarding, is_ours, plan_uplinks
 
 MOST_PASSES = 4
 """Repairing one thing can unsettle another (a bridge made anew has no ports yet)."""
@@ -215,7 +219,28 @@ class Reconciler:
             remembered=core.uplinks,
         )
         await core.remember_uplinks(guarded_uplinks(wanted))
-        return wanted, change
+        forwarding_ = await self._forwarding6(observed, firewall)
+        return wanted | forwarding_.guards, (*change, *forwarding_.change)
+
+    async def _forwarding6(self, observed: DataPlane, firewall: DataPlane) -> Forwarding6:
+        """The same for IPv6, which nothing forwards unless a network has it."""
+        core = self._core
+        bridges = [n.interface for n in core.register.networks.values() if n.forwards_ipv6]
+        uplinks = find_uplinks(observed, 6)
+        others = [
+            link.name for link in observed.of(Link) if link.namespace == HOST and not is_ours(link)
+        ]
+        paths = settings_needed({*bridges, *others}, core.forwarding6)
+        found = plan_forwarding6(
+            bridges,
+            uplinks,
+            others,
+            settings=core.host.read_settings(paths),
+            guards=guards6(firewall),
+            remembered=core.forwarding6,
+        )
+        await core.remember_forwarding6(found.remembered)
+        return found
 
     async def _apply(self, changes: Sequence[Change], notes: Notes) -> bool:
         """Carry out changes that do not know of each other; whether there were any."""

@@ -33,6 +33,11 @@ class NetworkRequest(Request, frozen=True):
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     internal: bool = False
+    ipv4: bool | None = None
+    """Whether it has IPv4; default: yes, unless the subnets that are stated have none."""
+    ipv6: bool | None = None
+    """Whether it has IPv6; default: only with an IPv6 subnet. True without one has a subnet of
+    unique local addresses chosen."""
 
 
 class NetworkAttachment(Request, frozen=True):

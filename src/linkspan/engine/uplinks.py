@@ -38,15 +38,21 @@ def is_ours(link: Link) -> bool:
     return bool(link.alias) and str(link.alias).startswith(ALIAS_PREFIX)
 
 
-def find_uplinks(host: DataPlane) -> list[str]:
-    """Names of the host's interfaces that its packets come and go by.
+def find_uplinks(host: DataPlane, version: int = 4) -> list[str]:
+    """Names of the host's interfaces that its packets of this IP version come and go by.
 
     Left out are loopback, links of ours, ports of bridges, and bridges that lead only to
     their own subnet: those of other container networks. A bridge with a route through a
     gateway is the host's own.
     """
-    addressed = {a.link for a in host.of(Address) if a.namespace == HOST and ":" not in a.address}
-    routed, gateways = _routed_links(host)
+    addressed = {
+        address.link
+        for address in host.of(Address)
+        if address.namespace == HOST
+        and (":" in address.address) == (version == 6)
+        and not address.address.startswith("fe80:")
+    }
+    routed, gateways = _routed_links(host, version)
     bridges = {link.name for link in host.of(Link) if link.namespace == HOST and _is_bridge(link)}
     found = []
     for link in host.of(Link):
@@ -64,12 +70,14 @@ def _is_bridge(link: Link) -> bool:
     return isinstance(link.kind, Bridge)
 
 
-def _routed_links(host: DataPlane) -> tuple[set[str], set[str]]:
+def _routed_links(host: DataPlane, version: int) -> tuple[set[str], set[str]]:
     """Links that have unicast routes which someone set, and those of them with a gateway."""
     routed: set[str] = set()
     gateways: set[str] = set()
     for route in host.of(Route):
-        if route.namespace != HOST or ":" in route.destination or route.type != "unicast":
+        if route.namespace != HOST or route.type != "unicast":
+            continue
+        if (":" in route.destination) != (version == 6):
             continue
         ways = [(hop.link, hop.gateway) for hop in route.hops or ()]
         for link, gateway in [(route.link, route.gateway), *ways]:

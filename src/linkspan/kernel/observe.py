@@ -31,6 +31,8 @@ from linkspan.kernel.netlink.text import FAMILIES
 PARTS: Final = (
     "links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls", "firewall",
 )  # fmt: skip
+ENDPOINT_SETTINGS: Final = "endpoint settings"
+"""A part besides: of the settings only those of links that drivers state inside sandboxes."""
 
 
 def observe(places: Mapping[str, str | None], parts: Collection[str] = PARTS) -> DataPlane:
@@ -119,6 +121,9 @@ class _Visit:
             yield from settings.read_general(self.name, descriptor)
             for seen in self._links:
                 yield from settings.read_link(seen, self.name)
+        elif ENDPOINT_SETTINGS in parts and self.name != HOST:
+            for seen in self._links:
+                yield from settings.read_link(seen, self.name, settings.ENDPOINT)
         if "firewall" in parts:
             yield from _read_firewall(self.name, descriptor)
 

@@ -107,12 +107,16 @@ def change_peer(old: Veth | None, new: Veth) -> list[bytes]:
         return []
     held = Link(name=new.peer_name)
     if old is not None:
-        held = Link(name=new.peer_name, mac=old.peer_mac, mtu=old.peer_mtu, up=old.peer_up)
+        held = Link(
+            name=new.peer_name, mac=old.peer_mac, mtu=old.peer_mtu, up=old.peer_up,
+            ipv6_link_local=old.peer_ipv6_link_local,
+        )  # fmt: skip
     wanted = Link(
         name=new.peer_name,
         mac=None if new.peer_mac == held.mac else new.peer_mac,
         mtu=None if new.peer_mtu == held.mtu else new.peer_mtu,
         up=None if new.peer_up == held.up else new.peer_up,
+        ipv6_link_local=new.peer_ipv6_link_local,
     )
     return links.change(held, wanted, lambda _: 0)
 

@@ -200,7 +200,7 @@ class RouteBatch:
         elif self._repair:
             messages = requests.change_peer(None, link.kind)
         elif link.kind.peer_up and namespace != link.namespace:
-            messages = [links.bring_up(link.kind.peer_name or "")]
+            messages = links.bring_up_peer(link.kind)
         else:
             return
         if messages:

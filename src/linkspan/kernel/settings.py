@@ -7,7 +7,7 @@ The settings of one link come with the link itself: the kernel adds its whole ta
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from linkspan.dataplane.objects import Sysctl
 from linkspan.kernel import sysctl
@@ -43,6 +43,7 @@ IPV6 = {
     "autoconf": 6,
     "proxy_ndp": 23,
     "disable_ipv6": 27,
+    "force_forwarding": 60,
 }
 """The same for IPv6."""
 
@@ -68,8 +69,12 @@ def read_general(name: str, namespace: int) -> Iterator[Sysctl]:
         yield Sysctl(namespace=name, path=path, value=" ".join(value.split()))
 
 
-def read_link(seen: SeenLink, name: str) -> Iterator[Sysctl]:
-    """The settings of one link."""
+ENDPOINT = frozenset({"ipv6/accept_ra"})
+"""What drivers state of links inside sandboxes."""
+
+
+def read_link(seen: SeenLink, name: str, only: Collection[str] | None = None) -> Iterator[Sysctl]:
+    """The settings of one link; `only` some of them ("ipv6/accept_ra")."""
     spec = seen.attributes.get(AF_SPEC)
     if spec is None:
         return
@@ -82,7 +87,7 @@ def read_link(seen: SeenLink, name: str) -> Iterator[Sysctl]:
             continue
         values = struct.unpack(f"={len(table) // 4}i", table[: len(table) & ~3])
         for setting, place in settings.items():
-            if place <= len(values):
+            if place <= len(values) and (only is None or f"{version}/{setting}" in only):
                 yield Sysctl(
                     namespace=name,
                     path=f"{version}/conf/{seen.link.name}/{setting}",

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from linkspan.drivers.records import Subnet
 from linkspan.engine.ipam import (
     Occupied,
+    Pool,
     choose_subnet,
     complete_subnet,
     complete_subnets,
     find_overlap,
     parse_pool,
-    parse_subnet,
     unique_local_pool,
 )
 from linkspan.engine.requests import SubnetRequest
@@ -151,12 +151,11 @@ def test_a_pool_without_a_length_is_one_subnet():
     assert choose_subnet([pool], []) == "172.17.0.0/16"
 
 
-def test_hosts_have_their_own_unique_local_pool():
-    pool = unique_local_pool("3e2f")
-    assert pool == unique_local_pool("3e2f") != unique_local_pool("3e30")
-    subnet = choose_subnet([pool], [Occupied(f"{pool.base.split('/')[0]}/64", "network a")], 6)
-    assert parse_subnet(subnet).prefixlen == 64
-    assert ipaddress.ip_network(subnet).subnet_of(ipaddress.ip_network("fd00::/8"))
+def test_a_host_has_its_own_unique_local_pool():
+    pool = unique_local_pool(bytes.fromhex("123456789a"))
+    assert pool == Pool("fd12:3456:789a::/48", 64)
+    taken = [Occupied("fd12:3456:789a::/64", "network a")]
+    assert choose_subnet([pool], taken, 6) == "fd12:3456:789a:1::/64"
 
 
 PREFIXES = st.builds(

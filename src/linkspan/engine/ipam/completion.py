@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,8 @@ class _Wish(msgspec.Struct, frozen=True):
     gateway: str | None = None
     ip_range: str | None = None
     reserved: dict[str, str] = {}
+    version: int = 4
+    """The IP version of a subnet that is chosen."""
 
 
 def complete_subnets(
@@ -39,10 +41,13 @@ def complete_subnets(
     occupied: Iterable[Occupied],
     *,
     gateway: bool = True,
+    versions: Collection[int] = (),
 ) -> tuple[Subnet, ...]:
     """All subnets of a network, in the order of the request; one from the pools if it has none.
 
-    `gateway` False leaves a gateway out where none was asked for.
+    `versions` are the IP versions (4, 6) that it must have; what is not stated of them comes
+    from the pools, after the others. Else a subnet that is not stated is IPv4. `gateway` False
+    leaves a gateway out where none was asked for.
 
     Raises:
         InvalidRequest: a value is wrong; says which, and what would be right.
@@ -50,7 +55,10 @@ def complete_subnets(
         Exhausted: the default pools are used up.
     """
     taken = list(occupied)
-    asked = [_Wish(subnet=w) if isinstance(w, str) else w for w in wishes] or [_Wish()]
+    asked = [_Wish(subnet=w) if isinstance(w, str) else w for w in wishes]
+    stated = {_version(wish) for wish in asked}
+    asked += [_Wish(version=version) for version in sorted(versions) if version not in stated]
+    asked = asked or [_Wish()]
     found: dict[int, Subnet] = {}
     # What was chosen goes first, so that a subnet from a pool keeps clear of it.
     for index in sorted(range(len(asked)), key=lambda i: asked[i].subnet is None):
@@ -62,7 +70,7 @@ def complete_subnets(
                     "a gateway, an address range or reserved addresses need a subnet: "
                     "state it with --subnet"
                 )
-            subnet = choose_subnet([parse_pool(text) for text in pools], taken)
+            subnet = choose_subnet([parse_pool(text) for text in pools], taken, _version(wish))
         found[index] = complete_subnet(
             subnet,
             gateway=wish.gateway,
@@ -73,3 +81,9 @@ def complete_subnets(
         refuse_overlap(found[index].subnet, taken)
         taken.append(Occupied(found[index].subnet, "another subnet of this request"))
     return tuple(found[index] for index in range(len(asked)))
+
+
+def _version(wish: SubnetWish) -> int:
+    if wish.subnet is None:
+        return wish.version if isinstance(wish, _Wish) else 4
+    return 6 if ":" in wish.subnet else 4

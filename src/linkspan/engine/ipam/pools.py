@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 
@@ -88,12 +87,11 @@ def _first_free(pool: Pool, taken: Intervals) -> IPNetwork | None:
     return ipaddress.ip_network((kind(start + block * size), pool.length))
 
 
-def unique_local_pool(seed: str) -> Pool:
-    """The /48 of unique local addresses that belongs to `seed`, cut into /64s.
+def unique_local_pool(identifier: bytes) -> Pool:
+    """The /48 of unique local addresses with this global identifier, cut into /64s.
 
-    The 40 bits of the global identifier are a digest of `seed` (a machine's id), as RFC 4193,
-    section 3.2 asks: practically no two hosts have the same.
+    The identifier is 40 random bits (RFC 4193, section 3.2), so that practically no two hosts
+    have the same.
     """
-    digest = hashlib.blake2b(seed.encode(), digest_size=5).digest()
-    packed = b"\xfd" + digest + bytes(10)
+    packed = b"\xfd" + identifier + bytes(10)
     return Pool(f"{ipaddress.IPv6Address(packed)}/48", 64)

@@ -66,6 +66,16 @@ def store_port(offset: int, checksum_offset: int, word: int) -> bytes:
     )  # fmt: skip
 
 
+def store_address(offset: int, size: int, word: int) -> bytes:
+    """A register into an address of an IPv6 header, which has no checksum of its own; those
+    of TCP, UDP and ICMPv6 cover addresses and are put right (NFT_PAYLOAD_L4CSUM_PSEUDOHDR).
+    """
+    return expression(
+        "payload", number(5, register(word)), number(2, NETWORK_HEADER), number(3, offset),
+        number(4, size), number(6, 0), number(7, 0), number(8, 1),
+    )  # fmt: skip
+
+
 def load_ct(key: int, direction: int | None, word: int) -> bytes:
     """A connection's field into a register (enum nft_ct_keys); direction 0 original, 1 reply."""
     way = b"" if direction is None else attribute(3, bytes((direction,)))

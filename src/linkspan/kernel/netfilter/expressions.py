@@ -270,7 +270,7 @@ def _store(target: Expression) -> bytes:
         return encode.store_meta(META_MARK, 0)
     if target == Ct("mark"):
         return encode.store_ct(CT_MARK, 0)
-    raise Unsupported(f"linkspan writes meta mark, ct mark and ports only, not {target}")
+    raise Unsupported(f"linkspan writes marks, ports and IPv6 addresses only, not {target}")
 
 
 def _set_port(body: RuleBody, target: Payload, value: int | str, mask: int) -> None:
@@ -282,9 +282,19 @@ def _set_port(body: RuleBody, target: Payload, value: int | str, mask: int) -> N
     body.parts.append(encode.store_port(offset, _CHECKSUMS[target.protocol], 0))
 
 
+def _set_address(body: RuleBody, target: Payload, value: int | str, mask: int) -> None:
+    if target.field not in ("saddr", "daddr") or mask:
+        raise Unsupported(f"linkspan writes whole addresses of IPv6 only, not {target}")
+    body.require_network("ip6")
+    field = find_field(target)
+    body.parts.append(encode.constant(0, field.kind.encode(value)))
+    body.parts.append(encode.store_address(field.store[1][1], field.kind.size, 0))
+
+
 def _set_field(body: RuleBody, target: Expression, value: int | str, mask: int) -> None:
     if isinstance(target, Payload):
-        _set_port(body, target, value, mask)
+        write = _set_address if target.protocol == "ip6" else _set_port
+        write(body, target, value, mask)
         return
     store = _store(target)
     packed = find_type("mark").encode(value)

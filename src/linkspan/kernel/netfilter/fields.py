@@ -86,6 +86,7 @@ _PAYLOAD: dict[tuple[str, str], tuple[int, int, str, Needs]] = {
     ("arp", "daddr ip"): (_NETWORK, 24, "ipv4_addr", _ARP),
     ("icmp", "type"): (_TRANSPORT, 0, "icmp_type", Needs("ip", "icmp")),
     ("icmpv6", "type"): (_TRANSPORT, 0, "icmpv6_type", Needs("ip6", "icmpv6")),
+    ("icmpv6", "taddr"): (_TRANSPORT, 8, "ipv6_addr", Needs("ip6", "icmpv6")),
     ("tcp", "flags"): (_TRANSPORT, 13, "tcp_flag", Needs(transport="tcp")),
     **{
         (name, field): (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import struct
 from collections.abc import Callable
 
@@ -42,6 +44,8 @@ AF_INET6 = 10
 ADDR_GEN_MODE = 8
 _EUI64 = 0
 NONE = 1
+LEAST_IPV6_MTU = 1280
+"""RFC 8200, section 5; a link with less has no IPv6 (IPV6_MIN_MTU)."""
 
 # struct ifinfomsg: family, hardware type, index, flags, mask of the flags to change
 info = struct.Struct("=BxHiII")
@@ -62,7 +66,7 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     and the link is brought up last when it must not get a link-local address.
     `peer_namespace` is an open file descriptor of the namespace that a veth's peer is
     born in; None is the link's own. A peer is born down (veth_open refuses it while the
-    pair is being tied): in another namespace bring it up with `bring_up` there.
+    pair is being tied): in another namespace bring it up with `bring_up_peer` there.
     """
     late_up = link.ipv6_link_local is not None
     parts = [wire.attribute_text(IFNAME, link.name)]
@@ -93,13 +97,18 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     if late_up and flags[1]:
         messages.append(_set(link.name, (), flags))
     if isinstance(link.kind, Veth) and peer_namespace is None and link.kind.peer_up:
-        messages.append(bring_up(link.kind.peer_name or ""))
+        messages += bring_up_peer(link.kind)
     return messages
 
 
-def bring_up(name: str) -> bytes:
-    """The message that brings a link up."""
-    return _set(name, (), (UP, UP))
+def bring_up_peer(veth: Veth) -> list[bytes]:
+    """The messages, in the peer's namespace, that bring the far end of a new pair up.
+
+    Whether it makes a link-local address is settled before.
+    """
+    born = Link(name=veth.peer_name or "", mtu=veth.peer_mtu)
+    wanted = Link(name=born.name, mtu=born.mtu, up=True, ipv6_link_local=veth.peer_ipv6_link_local)
+    return change(born, wanted, lambda _: 0)
 
 
 def change(old: Link, new: Link, index_of: IndexOf) -> list[bytes]:
@@ -182,10 +191,21 @@ def _settings(link: Link, old: Link | None = None) -> list[bytes]:
             kind = wire.attribute_text(INFO_SLAVE_KIND, "bridge")
             parts.append(wire.nested(LINKINFO, kind, wire.nested(INFO_SLAVE_DATA, data)))
     mode = link.ipv6_link_local
-    if mode is not None and not (old and old.ipv6_link_local == mode):
+    if mode is not None and not (old and old.ipv6_link_local == mode) and _can_have_ipv6(link):
         number = wire.attribute_u8(ADDR_GEN_MODE, _EUI64 if mode else NONE)
         parts.append(wire.nested(AF_SPEC, wire.nested(AF_INET6, number)))
     return parts
+
+
+def _can_have_ipv6(link: Link) -> bool:
+    """Whether the kernel has IPv6 settings of the link; without, it takes none."""
+    return (link.mtu is None or link.mtu >= LEAST_IPV6_MTU) and _has_ipv6()
+
+
+@functools.cache
+def _has_ipv6() -> bool:
+    # Missing with ipv6.disable=1 on the kernel's command line, and without the module.
+    return os.path.exists("/proc/sys/net/ipv6")
 
 
 def _port(port: BridgePort) -> bytes:

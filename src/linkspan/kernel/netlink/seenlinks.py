@@ -104,7 +104,7 @@ def _link_local(af_spec: bytes | None) -> bool | None:
         return None
     inet6 = wire.parse_attributes(af_spec).get(links.AF_INET6)
     if inet6 is None:
-        return None
+        return False  # no IPv6 here: switched off, or the MTU is too small for it
     mode = wire.parse_attributes(inet6).get(links.ADDR_GEN_MODE)
     return None if mode is None else mode[0] != links.NONE
 
@@ -156,6 +156,7 @@ def _complete_kind(
                     "peer_mac": far.mac,
                     "peer_mtu": far.mtu,
                     "peer_up": far.up,
+                    "peer_ipv6_link_local": far.ipv6_link_local,
                 }
             return msgspec.structs.replace(kind, **changes)
         case Macvlan() | Ipvlan() | Vlan():
