@@ -15,9 +15,9 @@ from linkspan.analysis.trace import (
     Verdict,
 )
 from linkspan.analysis.view import View
-from linkspan.analysis.walk import trace_flow
+from linkspan.analysis.walk import stranger_at, trace_flow
 
 __all__ = [
     "Answer", "Confidence", "Disposition", "Flow", "Hop", "Rewrite", "Step", "Trace", "Verdict",
-    "View", "trace_flow",
+    "View", "stranger_at", "trace_flow",
 ]  # fmt: skip

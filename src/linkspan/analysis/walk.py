@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from linkspan.analysis import bridge, ip, tunnels, wires
-from linkspan.analysis.addresses import to_number, to_text
+from linkspan.analysis.addresses import to_number, to_text, version_of
 from linkspan.analysis.choices import Choices, explore
 from linkspan.analysis.conntrack import Tracker, inverted
 from linkspan.analysis.flow import Flow
@@ -50,6 +50,11 @@ _STAGES: Mapping[str, Callable[[Journey, Packet, str], Outcome]] = {
 }
 
 
+def stranger_at(namespace: str, link: str, address: str) -> Stranger:
+    """Somebody outside with an address, on the segment of a link."""
+    return Stranger(namespace, link, version_of(address), to_number(address))
+
+
 class Leg(NamedTuple):
     """One packet's way: what was written down, how it ended, and the packet as it was then."""
 
@@ -60,12 +65,18 @@ class Leg(NamedTuple):
 
 
 def trace_flow(
-    view: View, namespace: str, flow: Flow, limit: int = MOST_WAYS, relays: int = _MOST_RELAYS
+    view: View,
+    namespace: str,
+    flow: Flow,
+    stranger: Stranger | None = None,
+    limit: int = MOST_WAYS,
+    relays: int = _MOST_RELAYS,
 ) -> Answer:
     """Every way that the first packet of a flow can take, with its answer.
 
     A process in `namespace` sends it; with `flow.link` it comes in by that link from a
-    stranger on its segment, and needs a source. Raises NotFound for a namespace or link that
+    stranger on its segment, and needs a source. `stranger` is somebody outside who is there
+    although nobody observed him. Raises NotFound for a namespace or link that
     the plane does not have, ValueError for addresses that are none.
     """
     if namespace not in view.namespaces:
@@ -73,18 +84,20 @@ def trace_flow(
     if flow.link is not None and view.link(namespace, flow.link) is None:
         raise NotFound(f"{namespace} has no link {flow.link!r}")
     traces, complete = explore(
-        lambda choices: _trace_once(view, namespace, flow, choices, relays), limit
+        lambda choices: _trace_once(view, namespace, flow, choices, stranger, relays), limit
     )
     return Answer(flow, tuple(traces), complete)
 
 
-def _trace_once(view: View, namespace: str, flow: Flow, choices: Choices, relays: int) -> Trace:
+def _trace_once(
+    view: View, namespace: str, flow: Flow, choices: Choices, stranger: Stranger | None, relays: int
+) -> Trace:
     tracker = Tracker()
     journey = Journey(view, choices, tracker)
     packet = first_packet(flow, namespace)
-    source = packet.source
+    journey.stranger = stranger
     if flow.link is not None:
-        journey.stranger = Stranger(namespace, flow.link, packet.version, source)
+        journey.stranger = Stranger(namespace, flow.link, packet.version, packet.source)
         first = _enter_from_outside(journey, packet, flow.link)
     else:
         first = Next("send", packet, "")

@@ -5,6 +5,7 @@ No daemon is needed; where one answers, its sandboxes lend their names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -28,23 +29,40 @@ class HostView(NamedTuple):
     places: Mapping[str, str | None]
 
 
-def find_places(client: Any, extra: Iterable[tuple[str, str]] = ()) -> dict[str, str | None]:
+class Places(NamedTuple):
+    """Namespaces by name -> path (None: one's own), and what else they were called."""
+
+    paths: dict[str, str | None]
+    aliases: dict[str, str]
+
+
+def find_places(client: Any, asked: Iterable[tuple[str, str]] = ()) -> Places:
     """Every namespace of the machine that has a name, a file or a process, once each.
 
-    `client` asks the daemon for its sandboxes, None for no daemon; `extra` are names and
-    paths that were asked for. Without root some namespaces stay unseen.
+    `client` asks the daemon for its sandboxes; `asked` are names and paths that somebody
+    used: aliases where the namespace has a better name. Without root some stay unseen.
+    Raises NotFound for a path in `asked` that holds none.
     """
-    found: dict[str, str | None] = {HOST: None}
-    seen = {_identity_of("/proc/thread-self/ns/net")}
-    for name, path in (*extra, *_sandboxes(client), *_named(), *_of_processes()):
+    paths: dict[str, str | None] = {HOST: None}
+    names = {_identity_of("/proc/thread-self/ns/net"): HOST}
+    aliases: dict[str, str] = {}
+    for name, path in (*_sandboxes(client), *_named()):
+        with contextlib.suppress(OSError):
+            if names.setdefault(_identity_of(path), name) == name:
+                paths.setdefault(name, path)
+    for name, path in asked:
         try:
             identity = _identity_of(path)
         except OSError:
-            continue
-        if identity not in seen or any((name, path) == pair for pair in extra):
-            seen.add(identity)
-            found.setdefault(name, path)
-    return found
+            raise NotFound(f"{name}: there is no network namespace at {path}") from None
+        known = names.setdefault(identity, name)
+        paths.setdefault(known, path)
+        aliases[name] = known
+    for name, path in _of_processes():
+        with contextlib.suppress(OSError):
+            if names.setdefault(_identity_of(path), name) == name:
+                paths.setdefault(name, path)
+    return Places(paths, aliases)
 
 
 def observe_host(places: Mapping[str, str | None], about: Iterable[str]) -> HostView:

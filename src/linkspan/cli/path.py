@@ -75,10 +75,11 @@ def find_answer(
         NotFound: a name that is not there.
         click.UsageError: FROM, TO and the options do not fit together.
     """
-    from linkspan.analysis import Flow, View, trace_flow
+    from linkspan.analysis import Flow, View, stranger_at, trace_flow
     from linkspan.analysis.flow import EPHEMERAL
     from linkspan.cli.hostview import find_places, observe_host
-    from linkspan.cli.whereabouts import OUTSIDE, find_origin, find_target, parse
+    from linkspan.cli.whereabouts import OUTSIDE, find_origin, find_target, find_uplink, parse
+    from linkspan.dataplane import HOST
     from linkspan.errors import InvalidRequest
 
     try:
@@ -92,9 +93,10 @@ def find_answer(
     if start.port is not None:
         source_port = start.port
     places = find_places(connect(), [p for p in (start.path, end.path) if p is not None])
+    start, end = (one.called(places.aliases) for one in (start, end))
     named = [w.name for w in (start, end) if w.name is not None and w.name != OUTSIDE]
-    _check_names((start, end), places)
-    seen = observe_host(places, named)
+    _check_names((start, end), places.paths)
+    seen = observe_host(places.paths, named)
     view = View(seen.plane, sockets_known=True)
     first = find_origin(view, start, _version(end), link) if _is_plain(start) else None
     destination = find_target(view, end, None if first is None else first.namespace)
@@ -111,7 +113,10 @@ def find_answer(
     )
     if flow.source is not None and (":" in flow.source) != (":" in flow.destination):
         raise click.UsageError(f"{flow.source} and {flow.destination} are of two IP versions")
-    return trace_flow(view, first.namespace, flow)
+    stranger = None
+    if end.name == OUTSIDE and flow.link is None:
+        stranger = stranger_at(HOST, find_uplink(view), destination)
+    return trace_flow(view, first.namespace, flow, stranger)
 
 
 def _version(end: Whereabouts) -> int:

@@ -10,6 +10,7 @@ from linkspan.analysis import Answer, Trace, Verdict
 from linkspan.cli.tables import clean
 
 _WIDTH = 100
+_LONGEST_NAME = 24
 _MOST_WAYS = 4
 _TITLES = {
     Verdict.DELIVERED: "DELIVERED",
@@ -56,9 +57,12 @@ def print_trace(trace: Trace, verbose: bool) -> None:
 
 
 def _print_hops(trace: Trace, verbose: bool) -> None:
-    width = max((len(hop.namespace) for hop in trace.hops), default=0)
+    width = min(max((len(hop.namespace) for hop in trace.hops), default=0), _LONGEST_NAME)
     for number, hop in enumerate(trace.hops, 1):
-        head = f"{number:3}  {clean(hop.namespace):<{width}}  "
+        name = clean(hop.namespace)
+        if len(name) > _LONGEST_NAME:
+            name = f"{name[: _LONGEST_NAME // 2]}..{name[-_LONGEST_NAME // 2 + 2 :]}"
+        head = f"{number:3}  {name:<{width}}  "
         if not verbose:
             _print_wrapped(head, hop.line)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from linkspan.analysis import View
@@ -33,6 +33,10 @@ class Whereabouts(NamedTuple):
         if kind == "pid":
             return self.name or "", f"/proc/{rest}/ns/net"
         return None
+
+    def called(self, aliases: Mapping[str, str]) -> Whereabouts:
+        """The same by the name that the namespace has elsewhere."""
+        return self if self.name is None else self._replace(name=aliases.get(self.name, self.name))
 
 
 class Origin(NamedTuple):
