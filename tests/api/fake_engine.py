@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from linkspan.dataplane import Add, Link, Veth
-from linkspan.drivers.records import Endpoint, Network, PublishedPort, Sandbox, Subnet
+from linkspan.drivers.records import Endpoint, Network, Opening, PublishedPort, Sandbox, Subnet
+from linkspan.engine.actors import acting
+from linkspan.engine.auditing import Configuration, Hole, find_holes
 from linkspan.engine.containers.records import ContainerRecord
 from linkspan.engine.events import EventLog
 from linkspan.engine.plans import Plan
+from linkspan.engine.policies import Policy, Violation, draft_policy, find_violations
+from linkspan.engine.publishing import close_ports
 from linkspan.engine.reconcile import Report
 from linkspan.engine.runtime.log import LogEntry
 from linkspan.engine.settings import Settings
@@ -36,6 +40,8 @@ class FakeEngine:
         self.settings = Settings()
         self.by_name: dict[str, dict[str, Any]] = {"network": {}, "sandbox": {}}
         self.failure: BaseException | None = None
+        self.in_force: dict[str, Policy] = {}
+        self.cut = False
         self.containers = FakeContainers(self)
         for name, driver in (("bridge", "bridge"), ("host", "host"), ("none", "null")):
             self._put_network(name, driver, ["172.20.0.0/24"] if driver == "bridge" else [])
@@ -206,6 +212,57 @@ class FakeEngine:
         changed = msgspec.structs.replace(sandbox, endpoints=kept)
         self.by_name["sandbox"][sandbox.name] = changed
         return changed
+
+    async def publish(self, ref: str, ports: Any, *, dry_run: bool = False) -> Sandbox | Plan:
+        sandbox, found = self.sandbox(ref), tuple(read_port(text) for text in ports)
+        if dry_run:
+            return Plan(())
+        return self._put_ports(sandbox, (*sandbox.ports, *found))
+
+    async def unpublish(
+        self, ref: str, port: str, *, now: bool = False, dry_run: bool = False
+    ) -> Sandbox | Plan:
+        sandbox = self.sandbox(ref)
+        closing = close_ports(port, sandbox.ports, sandbox.name)
+        if dry_run:
+            return Plan(())
+        self.cut = now
+        return self._put_ports(
+            sandbox, tuple(p for p in sandbox.ports if p not in closing.affected)
+        )
+
+    def _put_ports(self, sandbox: Sandbox, ports: tuple[PublishedPort, ...]) -> Sandbox:
+        changed = msgspec.structs.replace(sandbox, ports=ports)
+        self.by_name["sandbox"][sandbox.name] = changed
+        return changed
+
+    # Policies
+
+    def policies(self) -> list[Policy]:
+        return list(self.in_force.values())
+
+    def violations(self, policy: Policy) -> list[Violation]:
+        networks = {network.id: network for network in self.networks()}
+        return [v for s in self.sandboxes() for v in find_violations([policy], s, networks)]
+
+    async def set_policy(self, name: str, values: Any, *, dry_run: bool = False) -> Policy | Plan:
+        policy = draft_policy(name, values, Opening(at=1_800_000_000.0, by=acting()))
+        if dry_run:
+            return Plan(())
+        self.in_force[name] = policy
+        return policy
+
+    async def unset_policy(self, name: str, *, dry_run: bool = False) -> Plan | None:
+        if name not in self.in_force:
+            raise NotFound(f"policy {name} is not set")
+        if dry_run:
+            return Plan(())
+        del self.in_force[name]
+        return None
+
+    async def audit(self) -> list[Hole]:
+        networks = {network.id: network for network in self.networks()}
+        return find_holes(Configuration(networks=networks, sandboxes=self.sandboxes()))
 
     # The host as a whole
 

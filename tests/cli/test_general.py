@@ -39,8 +39,8 @@ def options_of(command: click.Command) -> set[str]:
 def test_every_command_that_shows_something_takes_format():
     silent = {name for name, one in leaf_commands() if "--format" not in options_of(one)}
     assert silent == {
-        "daemon", "completion", "detach", "exec", "kill", "network rm", "plan", "rm", "start",
-        "stop",
+        "daemon", "completion", "detach", "exec", "kill", "network rm", "plan", "policy unset",
+        "rm", "start", "stop",
     }  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def test_every_command_that_changes_something_takes_dry_run():
     planned = {name for name, one in leaf_commands() if "--dry-run" in options_of(one)}
     assert planned == {
         "attach", "detach", "kill", "network connect", "network create", "network disconnect",
-        "network prune", "network rm", "purge", "rm", "run", "start", "stop",
+        "network prune", "network rm", "policy set", "policy unset", "publish", "purge", "rm",
+        "run", "start", "stop", "unpublish",
     }  # fmt: skip
 
 
