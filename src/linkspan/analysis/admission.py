@@ -23,11 +23,10 @@ class Admitted(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The packet is not taken; `unforwarded` where only a route by another link is missing."""
+    """The packet is not taken."""
 
     disposition: Disposition
     reason: str
-    unforwarded: bool = False
 
 
 def admit(place: Place, packet: Packet, link: str, choices: Choices) -> Admitted | Refused:
@@ -81,7 +80,6 @@ def _not_forwarding(place: Place, link: str, version: int) -> Refused:
     return Refused(
         Disposition.NOT_FORWARDED,
         f"not for {place.name} itself, and it does not forward ({setting} is 0)",
-        unforwarded=True,
     )
 
 

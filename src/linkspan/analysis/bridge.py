@@ -9,7 +9,6 @@ from linkspan.analysis.journey import STRANGER_MAC, Ending, Journey, Next, Outco
 from linkspan.analysis.neighbours import OUTSIDE_MAC, Unreachable, resolve
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
-from linkspan.analysis.routing import Query, find_way
 from linkspan.analysis.segment import may_pass, ports_towards, why_not
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.view import View
@@ -48,18 +47,9 @@ def _aim_again(journey: Journey, place: Place, packet: Packet, bridge: str) -> E
     bridge, or the bridge itself, which then routes.
     """
     admitted = admit(place, packet, bridge, journey.choices)
-    way = None
-    if isinstance(admitted, Admitted):
-        way = admitted.way
-    elif admitted.unforwarded and not place.forwards(bridge, packet.version):
-        way = find_way(
-            place, Query(packet.version, packet.destination, mark=packet.mark), journey.choices
-        )
-        if way is not None and way.link != bridge:
-            way = None
-    if way is None:
-        reason = "" if isinstance(admitted, Admitted) else admitted.reason
-        return journey.end(Disposition.MARTIAN, packet, reason)
+    if not isinstance(admitted, Admitted):
+        return journey.end(admitted.disposition, packet, admitted.reason)
+    way = admitted.way
     if way.type != "unicast" or way.link != bridge:
         packet.destination_mac = place.mac(bridge)
         return None

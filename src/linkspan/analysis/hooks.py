@@ -7,7 +7,8 @@ from typing import NamedTuple
 from linkspan.analysis.journey import Ending, Journey
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.ruleset import LoadedChain
-from linkspan.analysis.ruling import CompiledRule, Decision
+from linkspan.analysis.ruling import CompiledRule
+from linkspan.analysis.statements import Decision
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.translation import apply_translation, needs_translation, settle
 from linkspan.dataplane.rules import Reject

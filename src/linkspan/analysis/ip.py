@@ -25,7 +25,8 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
     journey.recorder.enter(place.name)
     packet.input_link = None
     source = packet.source or None
-    way = _route_output(journey, place, packet, source, bound)
+    asked = None if journey.connected_unbound else source
+    way = _route_output(journey, place, packet, asked, bound)
     if isinstance(way, Ending):
         return way
     if source is None:

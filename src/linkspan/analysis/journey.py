@@ -73,6 +73,9 @@ class Journey:
         """The socket that the packet is for, when it is not the first of its flow."""
         self.sent: Flow | None = None
         """The flow as its sender sent it, with the address that its kernel chose."""
+        self.connected_unbound = False
+        """The packet's socket connected without an address, and keeps the route that this gave
+        (IPv6; an IPv4 socket asks again with the address)."""
         self.listener: Listener | None = None
         """The socket that the packet was given to."""
         self.hook = ""

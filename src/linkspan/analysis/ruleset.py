@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 from linkspan.analysis.place import Place
-from linkspan.analysis.ruling import CompiledRule, Sets
+from linkspan.analysis.ruling import CompiledRule
 from linkspan.analysis.sets import Collection, from_elements
+from linkspan.analysis.statements import Sets
 from linkspan.dataplane.objects import Element
 from linkspan.dataplane.rules import Chain, Table
 

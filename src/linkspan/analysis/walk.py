@@ -110,7 +110,9 @@ def _trace_once(
     reply = _answer(view, choices, tracker, there, opening, flow.link)
     main = _with(main, reply=_trace(reply, reply.journey.sent or sent.inverted()))
     if reply.ending.disposition in GOOD and opening.protocol == 6:
-        third = _follow_up(view, choices, tracker, there, opening, flow.link)
+        third = _follow_up(
+            view, choices, tracker, there, opening, flow.link, flow.source is not None
+        )
         later = _trace(third, sent)
         if third.ending.disposition in GOOD:
             data = _answer(view, choices, tracker, there, opening, flow.link, ACK)
@@ -198,7 +200,7 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
 
 def _follow_up(
     view: View, choices: Choices, tracker: Tracker, there: Leg, opening: Packet,
-    came_by: str | None,
+    came_by: str | None, has_source: bool,
 ) -> Leg:  # fmt: skip
     """The first packet after the answer: what is allowed for a new flow only stops it."""
     journey = Journey(view, choices, tracker)
@@ -209,6 +211,7 @@ def _follow_up(
     journey.stranger = there.journey.stranger
     if came_by is not None:
         return _walk(journey, _enter_from_outside(journey, packet, came_by))
+    journey.connected_unbound = packet.version == 6 and not has_source
     return _walk(journey, Next("send", packet, ""))
 
 
