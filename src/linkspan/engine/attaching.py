@@ -11,21 +11,36 @@ import asyncio
 import contextlib
 import secrets
 import time
+from collections.abc import Collection
 
 import msgspec
 
 from linkspan.dataplane import DataPlane
 from linkspan.drivers.records import Sandbox
+from linkspan.drivers.registry import driver
 from linkspan.engine.actors import acting
-from linkspan.engine.aftermath import about, announce, forget, settle_flows
+from linkspan.engine.aftermath import (
+    about,
+    addresses_to_announce,
+    announce,
+    forget,
+    settle_flows,
+)
 from linkspan.engine.allocation import allocate_endpoints
 from linkspan.engine.changes import creation, removal
 from linkspan.engine.core import Core
-from linkspan.engine.drafts import Join, check_hostname, rejoin, resolve_networks
+from linkspan.engine.drafts import (
+    Join,
+    check_hostname,
+    rejoin,
+    resolve_networks,
+    without_preferred,
+)
 from linkspan.engine.entries import write_sandbox
 from linkspan.engine.foreign import ForeignNamespace, check_foreign, find_foreign
 from linkspan.engine.names import check_name, generate_name
 from linkspan.engine.plans import Plan
+from linkspan.engine.probing import apply_probed, retry_claimed
 from linkspan.engine.requests import AttachmentRequest, SandboxRequest
 from linkspan.errors import Conflict, InvalidRequest
 from linkspan.kernel.failpoints import reach
@@ -71,16 +86,24 @@ async def create_sandbox(
             kept_defaults=_kept_defaults(foreign),
         )
         taken = foreign.interfaces if foreign is not None else set()
-        cursors = core.addresses.save_cursors() if dry_run else {}
+
+        async def once(avoided: Collection[str]) -> Sandbox:
+            core.register.check_sandbox_name(name)
+            wanted = without_preferred(joins, avoided)
+            return await _bring_up(
+                core, _allocate_checked(core, sandbox, wanted, request.ports, taken, "attach"), None
+            )
+
+        if not dry_run:
+            async with core.gate.turn(identity):
+                return await retry_claimed(once)
+        cursors = core.addresses.save_cursors()
         allocated = _allocate(core, sandbox, joins, request.ports, taken)
-        _check_policies(core, allocated, "attach", dry_run=dry_run)
-        if dry_run:
-            operations = creation(core.describe(allocated))
-            core.addresses.release(allocated)
-            core.addresses.reset_cursors(cursors)
-            return Plan(operations, {identity: name})
-        async with core.gate.turn(identity):
-            return await _bring_up(core, allocated, None)
+        _check_policies(core, allocated, "attach", dry_run=True)
+        operations = creation(core.describe(allocated))
+        core.addresses.release(allocated)
+        core.addresses.reset_cursors(cursors)
+        return Plan(operations, {identity: name})
 
 
 async def restore_sandbox(core: Core, ref: str) -> Sandbox:
@@ -99,9 +122,21 @@ async def restore_sandbox(core: Core, ref: str) -> Sandbox:
             before, state="allocated", endpoints=(), ports=(), inode=None
         )
         texts = [str(port) for port in before.ports]
-        allocated = _allocate(core, empty, joins, texts, set())
-        _check_policies(core, allocated, "start")
-        return await _bring_up(core, allocated, before)
+
+        async def once(avoided: Collection[str]) -> Sandbox:
+            wanted = without_preferred(joins, avoided)
+            allocated = _allocate_checked(core, empty, wanted, texts, set(), "start")
+            return await _bring_up(core, allocated, before)
+
+        return await retry_claimed(once)
+
+
+def _allocate_checked(
+    core: Core, sandbox: Sandbox, joins: list[Join], ports: list[str], taken: set[str], doing: str
+) -> Sandbox:
+    allocated = _allocate(core, sandbox, joins, ports, taken)
+    _check_policies(core, allocated, doing)
+    return allocated
 
 
 def _allocate(
@@ -110,8 +145,10 @@ def _allocate(
     """The sandbox with endpoints, whose addresses are leased now, and published ports,
     which are not held yet.
     """
-    with_interfaces = [join for join in joins if join.network.interface]
+    with_interfaces = [join for join in joins if driver(join.network.driver).makes_endpoints]
     endpoints = allocate_endpoints(core.register, core.addresses, sandbox, with_interfaces, taken)
+    networks = core.register.networks
+    endpoints = tuple(core.parents.with_parent_mac(networks[e.network], e) for e in endpoints)
     allocated = msgspec.structs.replace(sandbox, endpoints=endpoints)
     try:
         found = core.ports.assign(ports, allocated)
@@ -141,7 +178,7 @@ async def _bring_up(core: Core, sandbox: Sandbox, before: Sandbox | None) -> San
         else:
             undo.callback(core.register.put_sandbox, before)
         reach("attach.allocated")
-        announced = {e.id: core.addresses.needs_announcement(e) for e in sandbox.endpoints}
+        announced = {e.id: addresses_to_announce(core, e) for e in sandbox.endpoints}
         write = write_sandbox(sandbox, before)
         for endpoint in sandbox.endpoints:
             network = core.register.networks[endpoint.network]
@@ -175,11 +212,10 @@ async def _change_kernel(core: Core, sandbox: Sandbox, undo: contextlib.AsyncExi
         undo.callback(core.host.disown, sandbox.namespace)
     plane = core.describe(sandbox)
     # Names get ready beside the kernel's work: they need nothing but the namespace.
-    naming = asyncio.create_task(core.rename(None, sandbox))
     undo.push_async_callback(core.rename, sandbox, None)
-    await core.writer.apply(creation(plane))
-    undo.push_async_callback(_take_back, core, plane)
-    await naming
+    async with core.renaming(None, sandbox):
+        await apply_probed(core, sandbox, creation(plane), sandbox.endpoints)
+        undo.push_async_callback(_take_back, core, plane)
     return sandbox
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,6 +19,7 @@ from linkspan.engine.events import EventLog, Happening
 from linkspan.engine.gate import Gate
 from linkspan.engine.host import Host
 from linkspan.engine.naming import Naming, NoNames
+from linkspan.engine.parents import Parents
 from linkspan.engine.policies import NO_ROUTING, Policy, find_violations
 from linkspan.engine.ports import Ports
 from linkspan.engine.register import Register
@@ -49,6 +51,7 @@ class Core:
         self.naming = naming or NoNames()
         self.register = Register()
         self.addresses = Addresses()
+        self.parents = Parents()
         self.ports = Ports(host, settings.port_range)
         self.writer = Writer(host.apply_many)
         self.gate = Gate()
@@ -101,6 +104,15 @@ class Core:
     async def rename(self, before: Sandbox | None, after: Sandbox | None) -> None:
         """Have a sandbox found by its names, or not any more; None is one that is not there."""
         await self.naming.change(before, after, self.register.networks)
+
+    @contextlib.asynccontextmanager
+    async def renaming(self, before: Sandbox | None, after: Sandbox | None) -> AsyncIterator[None]:
+        """`rename` beside the work of a block; done when the block ends."""
+        task = asyncio.get_running_loop().create_task(self.rename(before, after))
+        try:
+            yield
+        finally:
+            await task
 
     async def observe(self, places: Mapping[str, str | None]) -> DataPlane:
         """What is in some namespaces."""

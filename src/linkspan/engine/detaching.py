@@ -32,10 +32,10 @@ async def remove_sandbox(
         if dry_run:
             return Plan(change, {sandbox.id: sandbox.name})
         reach("detach.begin")
-        await core.rename(sandbox, None)
         await _take_down(core, change, force)
         reach("detach.applied")
-        await core.save(delete_sandbox(sandbox), about("detached", sandbox))
+        async with core.renaming(sandbox, None):
+            await core.save(delete_sandbox(sandbox), about("detached", sandbox))
         reach("detach.stored")
         _let_go(core, sandbox, None)
     return None
@@ -63,10 +63,10 @@ async def release_held(core: Core, sandbox: Sandbox, state: str) -> Sandbox:
         endpoints=tuple(map(without_addresses, sandbox.endpoints)) if kept else (),
         ports=sandbox.ports if kept else (),
     )
-    await core.rename(sandbox, after)
     await _take_down(core, removal(core.describe(sandbox)), force=not sandbox.made)
     reach("release.applied")
-    await core.save(write_sandbox(after, sandbox), about(state, after))
+    async with core.renaming(sandbox, after):
+        await core.save(write_sandbox(after, sandbox), about(state, after))
     _let_go(core, sandbox, after)
     return after
 
