@@ -91,7 +91,7 @@ class Packet:
     @property
     def flow(self) -> Flow:
         """The packet's flow, as it is now."""
-        with_ports = self.protocol in WITH_PORTS
+        with_ports = self.protocol in WITH_PORTS or self.protocol in (1, 58)
         return Flow(
             source=to_text(self.source, self.version),
             source_port=self.source_port if with_ports else 0,

@@ -25,7 +25,7 @@ class CompiledRule:
         self.family, self.table, self.chain = owner
         self._place = place
         self._sets = sets
-        self._statements: tuple[Compiled, ...] | None = None
+        self._statements: list[Compiled | None] = [None] * len(rule.statements)
 
     @property
     def object(self) -> str:
@@ -41,21 +41,17 @@ class CompiledRule:
 
     def run(self, packet: Packet, run: Run) -> Decision | None:
         """What the rule decides on a packet, None for nothing."""
-        statements = self._statements
-        if statements is None:
-            statements = self._statements = tuple(
-                compile_statement(statement, self._place, self._sets, self.family)
-                for statement in self.rule.statements
-            )
-        for place, statement in enumerate(statements):
+        for place in range(len(self._statements)):
+            statement = self._statements[place] or self._compile(place)
             outcome = statement.run(packet, run)
             if outcome is True:
                 continue
             if outcome is False:
                 return None
             if outcome is None:
-                if not self._can_matter(statements[place + 1 :], packet, run):
-                    if statement.opaque:
+                matters = self._can_matter(place + 1, packet, run)
+                if not matters:
+                    if matters is None and statement.opaque:
                         run.misunderstood(f"{self.object}: {self.text}")
                     return None
                 question = f"whether {statement.text!r} holds in {self.object}"
@@ -63,14 +59,24 @@ class CompiledRule:
                     return None
                 continue
             return outcome
-        return None if all(statement.idle for statement in statements) else _PASSED
+        idle = all(statement is not None and statement.idle for statement in self._statements)
+        return None if idle else _PASSED
 
-    def _can_matter(self, rest: tuple[Compiled, ...], packet: Packet, run: Run) -> bool:
-        """Whether the rule would do anything if an unknown test held."""
-        for statement in rest:
+    def _compile(self, place: int) -> Compiled:
+        """Most rules end at their first statement: the others are compiled when it holds."""
+        made = compile_statement(self.rule.statements[place], self._place, self._sets, self.family)
+        self._statements[place] = made
+        return made
+
+    def _can_matter(self, first: int, packet: Packet, run: Run) -> bool | None:
+        """Whether the rule would do anything if an unknown test held: False where a later test
+        fails, None where nothing that is known follows.
+        """
+        for place in range(first, len(self._statements)):
+            statement = self._statements[place] or self._compile(place)
             if statement.test:
                 if statement.run(packet, run) is False:
                     return False
             elif not statement.idle:
                 return True
-        return False
+        return None

@@ -15,7 +15,6 @@ from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.sets import Collection, from_rows, matches_name
 from linkspan.analysis.values import MISSING, UNKNOWN, to_span, to_value
-from linkspan.dataplane.objects import Part
 from linkspan.dataplane.rules import (
     Concat,
     Copy,
@@ -76,8 +75,14 @@ class Compiled(NamedTuple):
     run: Action
     test: bool = False
     idle: bool = False
-    text: str = ""
     opaque: bool = False
+    statement: Statement | None = None
+    family: str = ""
+
+    @property
+    def text(self) -> str:
+        """The statement as nft would print it."""
+        return "" if self.statement is None else statement_text(self.statement, self.family)
 
 
 class Sets:
@@ -103,36 +108,40 @@ def compile_statement(statement: Statement, place: Place, sets: Sets, family: st
     """A statement of a table of `family` as a function; what cannot be compiled is a test
     whose outcome is not known.
     """
-    text = statement_text(statement, family)
+    made = _compile(statement, place, sets)
+    return Compiled(made.run, made.test, made.idle, made.opaque, statement, family)
+
+
+def _compile(statement: Statement, place: Place, sets: Sets) -> Compiled:
     try:
         match statement:
             case Match(left, right, op):
-                return Compiled(_match(left, right, op, place, sets), test=True, text=text)
+                return Compiled(_match(left, right, op, place, sets), test=True)
             case Flags(left, names, invert):
-                return Compiled(_flags(left, names, invert, place), test=True, text=text)
+                return Compiled(_flags(left, names, invert, place), test=True)
             case Verdict(name, target):
-                return _constant(Decision(name, target, statement), text)
+                return _constant(Decision(name, target, statement))
             case Reject():
-                return _constant(Decision("reject", None, statement), text)
+                return _constant(Decision("reject", None, statement))
             case VerdictMap(key, content):
-                return Compiled(_verdict_map(key, content, place, sets, statement), text=text)
+                return Compiled(_verdict_map(key, content, place, sets, statement))
             case Nat():
-                return Compiled(_nat(statement, place, sets), text=text)
-            case SetField(target, value, mask):
-                return Compiled(_set_field(target, value, mask, text), text=text)
-            case Copy(target, source, mask):
-                return Compiled(_copy(target, source, mask, place, text), text=text)
+                return Compiled(_nat(statement, place, sets))
+            case SetField():
+                return Compiled(_set_field(statement))
+            case Copy():
+                return Compiled(_copy(statement, place))
             case Notrack():
-                return Compiled(_notrack, text=text)
+                return Compiled(_notrack)
             case Limit():
-                return Compiled(_cannot_say, test=True, text=text)
+                return Compiled(_cannot_say, test=True)
             case Counter() | Log():
-                return Compiled(_go_on, idle=True, text=text)
+                return Compiled(_go_on, idle=True)
             case Opaque(words, test):
                 run = _cannot_say if test else _pass_over(words)
-                return Compiled(run, test=test, text=words, opaque=True)
+                return Compiled(run, test=test, opaque=True)
     except (ValueError, KeyError, TypeError, NotImplementedError):
-        return Compiled(_cannot_say, test=True, text=text)
+        return Compiled(_cannot_say, test=True)
 
 
 def _go_on(packet: Packet, run: Run) -> Outcome:
@@ -151,8 +160,8 @@ def _pass_over(words: str) -> Action:
     return pass_over
 
 
-def _constant(decision: Decision, text: str) -> Compiled:
-    return Compiled(lambda packet, run: decision, text=text)
+def _constant(decision: Decision) -> Compiled:
+    return Compiled(lambda packet, run: decision)
 
 
 def _notrack(packet: Packet, run: Run) -> Outcome:
@@ -353,7 +362,8 @@ def _data_text(data: object) -> str:
     return " ".join(map(str, data)) if isinstance(data, tuple) else str(data)
 
 
-def _set_field(target: Expression, value: Part, mask: int, text: str) -> Action:
+def _set_field(statement: SetField) -> Action:
+    target, value, mask = statement.target, statement.value, statement.mask
     match target:
         case Meta("mark") | Ct("mark"):
             number = int(to_value("mark", value))
@@ -366,7 +376,7 @@ def _set_field(target: Expression, value: Part, mask: int, text: str) -> Action:
             return _go_on
         case Payload(_, "dscp" | "ttl" | "hoplimit" | "ecn") | Ct("helper" | "label" | "event"):
             return _go_on
-    return _pass_over(text)
+    return _pass_over(statement_text(statement))
 
 
 def _read_mark(packet: Packet, source: Expression) -> int:
@@ -383,17 +393,18 @@ def _store_mark(packet: Packet, target: Expression, number: int) -> Outcome:
     return True
 
 
-def _copy(target: Expression, source: Expression, mask: int, place: Place, text: str) -> Action:
+def _copy(statement: Copy, place: Place) -> Action:
+    target, mask = statement.target, statement.mask
     if target not in (Meta("mark"), Ct("mark")):
-        return _pass_over(text)
-    load = compile_field(source, place).load
+        return _pass_over(statement_text(statement))
+    load = compile_field(statement.source, place).load
 
     def copy(packet: Packet, run: Run) -> Outcome:
         value = load(packet)
         if value is MISSING:
             return False
         if not isinstance(value, int):
-            run.misunderstood(text)
+            run.misunderstood(statement_text(statement))
             return True
         return _store_mark(packet, target, value & mask)
 
