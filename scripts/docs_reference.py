@@ -1,4 +1,4 @@
-"""Writes the reference parts of docs/cli.md, docs/api.md and docs/errors.md from the code itself.
+"""Writes the reference parts of the docs from the code: commands, operations, errors.
 
 The text between `<!-- reference: start -->` and `<!-- reference: end -->` is made here;
 everything around it is written by hand. `--check` changes nothing and fails when a page is old.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from linkspan import errors
+from linkspan.api.operation import Operation
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 START = "<!-- reference: start -->"
@@ -103,12 +104,24 @@ def describe_errors() -> str:
     return "\n".join(["| Code | Status | Class | Situation |", "|---|---|---|---|", *rows])
 
 
-def describe_operations() -> str:
+def describe_own_operations() -> str:
     """The reference part of docs/api.md."""
     from linkspan.api.application import OPERATIONS
 
+    return describe_operations(OPERATIONS)
+
+
+def describe_docker_operations() -> str:
+    """The reference part of docs/docker-api.md."""
+    from linkspan.api.docker.application import OPERATIONS
+
+    return describe_operations(OPERATIONS)
+
+
+def describe_operations(operations: Iterable[Operation]) -> str:
+    """A table of operations: method and path, what it does, parameters of its query."""
     rows = []
-    for one in OPERATIONS:
+    for one in operations:
         query = ", ".join(f"`{parameter.name}`" for parameter in one.query)
         rows.append(f"| `{one.method} {one.path}` | {one.summary} | {query} |")
     return "\n".join(["| Operation | What it does | Query |", "|---|---|---|", *rows])
@@ -116,7 +129,8 @@ def describe_operations() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": describe_errors,
-    "api.md": describe_operations,
+    "api.md": describe_own_operations,
+    "docker-api.md": describe_docker_operations,
     "cli.md": describe_commands,
 }
 """Each page with a generated part, and what writes it."""

@@ -82,7 +82,7 @@ def test_networks_and_members_become_what_a_playbook_says(
 ) -> None:
     site = Site(lab)
     playbook = Playbook(ansible, site, tmp_path)
-    shop = site.sandbox("shop")
+    shop, cart = site.sandbox("shop", "bridge"), site.sandbox("cart", "none")
     web = {
         "name": "web",
         "ipam_config": [{"subnet": "10.20.0.0/24", "gateway": "10.20.0.9"}],
@@ -96,7 +96,7 @@ def test_networks_and_members_become_what_a_playbook_says(
         ("docker_network", web),
         ("docker_network_info", {"name": "web"}),
         ("docker_host_info", {"networks": True, "containers": True}),
-        ("docker_network", {**web, "connected": []}),
+        ("docker_network", {**web, "connected": ["cart"]}),
         ("docker_network", {"name": "web", "state": "absent"}),
         ("docker_network_info", {"name": "web"}),
     )
@@ -107,9 +107,9 @@ def test_networks_and_members_become_what_a_playbook_says(
     assert network["IPAM"]["Config"] == [{"Subnet": "10.20.0.0/24", "Gateway": "10.20.0.9"}]
     assert list(network["Containers"]) == [shop["id"]]
     assert [one["Name"] for one in host["networks"]] == ["bridge", "host", "none", "web"]
-    assert [one["Names"] for one in host["containers"]] == [["/shop"]]
+    assert [one["Names"] for one in host["containers"]] == [["/cart"], ["/shop"]]
     assert changed["changed"] is True
-    assert changed["network"]["Containers"] == {}
+    assert list(changed["network"]["Containers"]) == [cart["id"]]
     assert (gone["changed"], missing["exists"]) == (True, False)
     names = [one["name"] for one in site.daemon.get("/v1/networks")]
     assert names == ["bridge", "host", "none"]
@@ -117,7 +117,7 @@ def test_networks_and_members_become_what_a_playbook_says(
 
 def test_a_container_is_found_and_a_refusal_is_told(lab: Lab, ansible: str, tmp_path: Path) -> None:
     site = Site(lab)
-    site.sandbox("shop", ports=("8080:80",))
+    site.sandbox("shop", "bridge", ports=("8080:80",))
     found, refused, pruned = Playbook(ansible, site, tmp_path).run(
         ("docker_container_info", {"name": "shop"}),
         ("docker_network", {"name": "x", "driver_options": {"com.example.colour": "red"}}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -84,7 +85,8 @@ def test_version_info_and_an_empty_host(docker: Docker) -> None:
     info = docker.json("info", "--format", "{{json .}}")
     assert info["Containers"] == info["Images"] == 0
     assert info["DockerRootDir"] == str(docker.site.daemon.state_dir)
-    assert "Network: bridge host null" in docker("info")
+    assert {"bridge", "host", "null"} <= set(info["Plugins"]["Network"])
+    assert f" Network: {' '.join(info['Plugins']['Network'])}\n" in docker("info")
     assert docker("network", "ls", "--format", "{{.Name}} {{.Driver}} {{.Scope}}").splitlines() == [
         "bridge bridge local",
         "host host local",
@@ -137,9 +139,13 @@ def test_a_network_of_two_families(docker: Docker) -> None:
         "10.20.0.0/24": "10.20.0.1",
         "fd00:20::/64": "fd00:20::1",
     }
+    docker("network", "create", "--ipv6", "chosen")
+    (chosen,) = docker.json("network", "inspect", "chosen")
+    subnets = [ipaddress.ip_network(one["Subnet"]) for one in chosen["IPAM"]["Config"]]
+    assert [one.version for one in subnets] == [4, 6]
+    assert subnets[1].subnet_of(ipaddress.ip_network("fd00::/8"))
     said = docker.refused("network", "create", "--subnet", "fd00:30::/64", "half")
-    assert "fd00:30::/64" in said
-    assert "--ipv6" in said
+    assert "subnet fd00:30::/64 is IPv6" in said
 
 
 def test_a_sandbox_is_connected_and_disconnected_while_it_runs(docker: Docker) -> None:
@@ -224,7 +230,7 @@ def test_what_is_in_the_way_is_said(docker: Docker) -> None:
         (("network", "create", "bridge"), "predefined"),
         (("network", "create", "--subnet", "10.20.0.0/25", "x"), "10.20.0.0/24 of network web"),
         (("network", "create", "--subnet", "10.20.0.7/24", "x"), "10.20.0.0/24"),
-        (("network", "create", "-d", "overlay", "x"), "'overlay'"),
+        (("network", "create", "-d", "no-such", "x"), "'no-such'"),
         (("network", "create", "-o", "com.example.colour=red", "x"), "'com.example.colour'"),
         (("network", "create", "--config-only", "x"), "ConfigOnly"),
         (("network", "create", "--ipam-opt", "colour=red", "x"), "'colour'"),

@@ -30,7 +30,7 @@ def client(request: pytest.FixtureRequest, site: Site) -> Iterator[Any]:
 def test_the_daemon_answers_and_tells_of_itself(site: Site, client: Any) -> None:
     assert client.ping() is True
     assert client.version()["ApiVersion"] == "1.52"
-    site.sandbox("shop")
+    site.sandbox("shop", "none")
     info = client.info()
     assert (info["Containers"], info["ContainersRunning"], info["OSType"]) == (1, 1, "linux")
 
@@ -59,7 +59,7 @@ def test_a_network_is_made_changed_and_removed(site: Site, client: Any) -> None:
     assert (web.attrs["Labels"], web.attrs["Attachable"]) == ({"team": "shop"}, True)
     assert client.networks.get(web.id[:10]).name == "web"
     assert site.daemon.get("/v1/networks/web")["mtu"] == 1400
-    shop = site.sandbox("shop")
+    shop = site.sandbox("shop", "bridge")
     web.connect("shop", ipv4_address="10.20.0.7", aliases=["cart"], mac_address="02:00:00:00:00:07")
     web.reload()
     assert [one.name for one in web.containers] == ["shop"]
@@ -89,7 +89,7 @@ def test_networks_are_listed_and_pruned(site: Site, client: Any) -> None:
 
 
 def test_sandboxes_are_containers(site: Site, client: Any) -> None:
-    made = site.sandbox("shop", ports=("8080:80",), labels={"team": "x"})
+    made = site.sandbox("shop", "bridge", ports=("8080:80",), labels={"team": "x"})
     site.sandbox("alone", "none")
     assert [one.name for one in client.containers.list()] == ["alone", "shop"]
     (shop,) = client.containers.list(filters={"label": "team=x", "network": "bridge"})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 import msgspec
 
 from linkspan.api.docker.endpoint import refuse
 from linkspan.api.docker.written import check_labels, note_written
 from linkspan.api.operation import Answer, Call, Operation
-from linkspan.drivers.registry import DRIVERS, driver
+from linkspan.drivers.registry import DRIVERS
 from linkspan.engine.networks import PREDEFINED
 from linkspan.engine.requests import NetworkRequest, SubnetRequest
 from linkspan.errors import Exhausted, InvalidRequest, NameInUse, NotFound, Unsupported
@@ -93,21 +91,24 @@ def compose_request(body: DockerNetworkRequest) -> NetworkRequest:
     """Our request for what Docker's asks.
 
     Raises:
-        InvalidRequest: fields that contradict each other, or an IPAM option.
+        InvalidRequest: an IPAM option, or a label of ours.
         Unsupported: what needs swarm, or configuration-only networks.
     """
     _refuse_unsupported(body)
     labels = body.labels or {}
     check_labels(labels)
     options = body.options or {}
-    name = body.driver or "bridge"
+    configs = (body.ipam.config or []) if body.ipam is not None else []
     return NetworkRequest(
         name=body.name,
-        driver=name,
-        subnets=_compose_subnets(body, name),
+        driver=body.driver or "bridge",
+        subnets=[_compose_subnet(one) for one in configs if one != IPAMConfigRequest()],
         options=options,
         labels={**labels, **note_written(options, bool(body.attachable))},
         internal=bool(body.internal),
+        # Docker's networks have IPv4 unless it is switched off, also beside IPv6 subnets.
+        ipv4=body.ipv4 is not False,
+        ipv6=bool(body.ipv6),
     )
 
 
@@ -131,35 +132,6 @@ def _refuse_unsupported(body: DockerNetworkRequest) -> None:
         raise InvalidRequest(f"IPAM has no option {option!r}; it knows none")
 
 
-def _compose_subnets(body: DockerNetworkRequest, name: str) -> list[SubnetRequest | str]:
-    configs = (body.ipam.config or []) if body.ipam is not None else []
-    wanted = [_compose_subnet(config) for config in configs]
-    if name in DRIVERS and not driver(name).needs_subnet:
-        return list(wanted)
-    six = [one for one in wanted if one.subnet and _version(one.subnet) == 6]
-    four = [one for one in wanted if one not in six]
-    if six and not body.ipv6:
-        raise InvalidRequest(
-            f"subnet {six[0].subnet} is IPv6, and EnableIPv6 is not set; set it (--ipv6), or leave "
-            "the subnet out"
-        )
-    if body.ipv6 and not six:
-        raise Unsupported(
-            "EnableIPv6 without an IPv6 subnet: linkspan chooses none by itself; state one "
-            "(--subnet fd00:20::/64 for example)"
-        )
-    if body.ipv4 is False:
-        if not six:
-            raise InvalidRequest("EnableIPv4 is false, and EnableIPv6 is not set: set one of them")
-        if four:
-            raise InvalidRequest(
-                f"subnet {four[0].subnet} is IPv4, and EnableIPv4 is false; leave one of them out"
-            )
-    elif not four:
-        four = [SubnetRequest()]
-    return [*four, *six]
-
-
 def _compose_subnet(config: IPAMConfigRequest) -> SubnetRequest:
     reserved = {key: text for key, text in (config.reserved or {}).items() if text}
     return SubnetRequest(
@@ -168,13 +140,6 @@ def _compose_subnet(config: IPAMConfigRequest) -> SubnetRequest:
         ip_range=config.ip_range or None,
         reserved=reserved,
     )
-
-
-def _version(subnet: str) -> int:
-    try:
-        return ipaddress.ip_network(subnet, strict=False).version
-    except ValueError:
-        return 4  # the engine says what is wrong with it
 
 
 OPERATIONS = (
