@@ -20,6 +20,7 @@ from lab import Lab
 SUBJECTS = (
     "attach",
     "docker_connect",
+    "live",
     "crowd",
     "clients",
     "ranges",

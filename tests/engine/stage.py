@@ -34,6 +34,7 @@ from linkspan.dataplane import (
 )
 from linkspan.drivers.records import PublishedPort
 from linkspan.engine.changes import far_end, subject
+from linkspan.engine.cutting import Lead
 from linkspan.engine.engine import Engine
 from linkspan.engine.forwarding6 import GUARDS
 from linkspan.engine.publishing import HostSocket
@@ -53,6 +54,23 @@ class SilentMonitor:
     async def events(self) -> AsyncIterator[Any]:
         await asyncio.Event().wait()
         yield None
+
+    def close(self) -> None:
+        pass
+
+
+class ModelProber:
+    """A segment on which some addresses are taken."""
+
+    def __init__(self, addresses: Sequence[str], claims: Mapping[str, str]) -> None:
+        self._answers = {a: claims[a] for a in addresses if a in claims}
+        self._asked = False
+
+    def send(self) -> None:
+        self._asked = True
+
+    def read(self) -> Mapping[str, str]:
+        return self._answers if self._asked else {}
 
     def close(self) -> None:
         pass
@@ -80,6 +98,9 @@ class ModelHost:
         self.flushed: list[str] = []
         self.cut: list[tuple[str, str]] = []
         self.announced: list[tuple[str, str, str]] = []
+        self.probed: list[str] = []
+        self.claims: dict[str, str] = {}
+        """MACs of hosts on the segment, by their addresses."""
         self.batches: list[int] = []
         self.refuse: Callable[[Change], bool] = lambda change: False
         """Which changes the kernel refuses."""
@@ -173,11 +194,9 @@ class ModelHost:
     def flush_addresses(self, addresses: Sequence[str]) -> None:
         self.flushed += addresses
 
-    def cut_published(
-        self, leads: Sequence[tuple[PublishedPort, str]], netns: str
-    ) -> set[tuple[str, int]]:
-        self.cut += [(str(port), address) for port, address in leads]
-        return {(port.protocol, port.host_port) for port, _ in leads}
+    def cut_published(self, leads: Sequence[Lead], netns: str) -> set[tuple[str, int]]:
+        self.cut += [(str(lead.port), lead.inside) for lead in leads]
+        return {(lead.port.protocol, lead.port.host_port) for lead in leads}
 
     def find_cut(self) -> set[tuple[str, int]]:
         return set()
@@ -187,6 +206,16 @@ class ModelHost:
 
     def announce(self, path: str, interface: str, mac: str, address: str) -> None:
         self.announced.append((interface, mac, address))
+
+    def link(self, name: str) -> Link | None:
+        found = self.plane.get(("link", HOST, name))
+        return found if isinstance(found, Link) else None
+
+    def open_prober(
+        self, path: str | None, interface: str, mac: str, addresses: Sequence[str]
+    ) -> ModelProber:
+        self.probed += addresses
+        return ModelProber(addresses, self.claims)
 
     def open_monitors(self) -> Any:
         return SilentMonitor(), SilentMonitor()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,7 +209,7 @@ def test_a_container_shows_its_process_and_comes_back_with_its_address(
     for name in ("one", "two"):
         site.daemon.cli("run", "-d", "--name", name, "--network", "web", "--", "sleep", "1000")
     one = site.daemon.get("/v1/sandboxes/one")
-    assert open(f"/proc/{one['pid']}/comm").read() == "sleep\n"
+    assert Path(f"/proc/{one['pid']}/comm").read_text() == "sleep\n"
     before = address(one)
     site.daemon.cli("stop", "-t", "0", "one")
     assert site.daemon.get("/v1/sandboxes/one")["pid"] is None

@@ -111,7 +111,7 @@ def test_a_flow_that_was_cut_is_not_taken_up_by_the_side_that_speaks_first(site:
         unpublish(site, "9000/udp", now=True)
         server.settimeout(0.3)
         server.sendto(b"and another thing", asker)
-        with pytest.raises(OSError):
+        with pytest.raises((TimeoutError, ConnectionRefusedError)):
             client.recv(100)
         client.send(b"are you there?")
         with pytest.raises(TimeoutError):

@@ -143,7 +143,7 @@ def _holes_of_network(network: Network, members: int) -> Iterator[Hole]:
         yield hole(
             "routed",
             f"its gateway mode is routed ({', '.join(routed)})",
-            "whoever routes to its subnets, on every port",
+            "whoever routes to its subnets, at the published ports of its members",
         )
     if not _is_on(network, "source_check"):
         yield hole(

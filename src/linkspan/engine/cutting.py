@@ -10,7 +10,10 @@ container's end is ended at once as well, and both learn of it without sending a
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Sequence
+import ipaddress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import msgspec
 
 from linkspan.drivers.marks import CUT_MARK
 from linkspan.drivers.records import PublishedPort
@@ -25,21 +28,30 @@ HostPort = tuple[str, int]
 """A protocol and a port of the host."""
 
 
-def cut_published(
-    leads: Sequence[tuple[PublishedPort, str]], host_addresses: Collection[str], netns: str
-) -> set[HostPort]:
-    """Cut the flows off that came by published ports to an address of a container each.
+class Lead(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a published port leads: an address of a container, with the length of its subnet's
+    prefix. `routed`: it is asked for by that address, not by the host's.
+    """
 
-    `netns` is the path of the container's namespace. Returns the host ports that had any.
-    Raises KernelRefused.
+    port: PublishedPort
+    inside: str
+    routed: bool = False
+
+
+def cut_published(
+    leads: Sequence[Lead], host_addresses: Collection[str], netns: str
+) -> set[HostPort]:
+    """Cut off the flows that came in by published ports.
+
+    `netns` is the path of the container's namespace. Returns the ports that had any, as they
+    were asked for. Raises KernelRefused.
     """
     own = frozenset(host_addresses)
     with Conntrack() as conntrack:
         found = [
             entry
-            for port, address in leads
-            for entry in find_published(conntrack, port, own)
-            if _leads_to(entry, port, address)
+            for lead in leads
+            for entry in (_find_routed if lead.routed else _find_translated)(conntrack, lead, own)
         ]
         conntrack.mark(found, CUT_MARK)
     connections = [_inner_end(entry) for entry in found if entry.original.protocol == "tcp"]
@@ -65,13 +77,31 @@ def forget_cut(ports: Iterable[PublishedPort], host_addresses: Collection[str]) 
             conntrack.delete(entry for entry in known if entry.mark & CUT_MARK)
 
 
-def _leads_to(entry: ConntrackEntry, port: PublishedPort, address: str) -> bool:
-    asked, answering = entry.original.destination_port, entry.reply
-    return (
-        asked is not None
-        and answering.source == address
-        and answering.source_port == port.port + asked - port.host_port
-    )
+def _find_translated(
+    conntrack: Conntrack, lead: Lead, own: frozenset[str]
+) -> Iterator[ConntrackEntry]:
+    address = lead.inside.split("/")[0]
+    for entry in find_published(conntrack, lead.port, own):
+        asked = entry.original.destination_port
+        assert asked is not None
+        inside = lead.port.port + asked - lead.port.host_port
+        if (entry.reply.source, entry.reply.source_port) == (address, inside):
+            yield entry
+
+
+def _find_routed(conntrack: Conntrack, lead: Lead, own: frozenset[str]) -> Iterator[ConntrackEntry]:
+    """Those of the host and of the container's own network came without its being published."""
+    interface = ipaddress.ip_interface(lead.inside)
+    wanted = ConntrackFilter(protocol=lead.port.protocol, original_destination=str(interface.ip))
+    for entry in conntrack.dump(wanted):
+        asked = entry.original
+        if (
+            asked.destination_port is not None
+            and lead.port.port <= asked.destination_port <= lead.port.port_end
+            and asked.source not in own
+            and ipaddress.ip_address(asked.source) not in interface.network
+        ):
+            yield entry
 
 
 def _inner_end(entry: ConntrackEntry) -> Connection:

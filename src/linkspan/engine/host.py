@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from linkspan.dataplane import HOST, Address, Change, DataPlane, Object, Sysctl
+from linkspan.dataplane import HOST, Address, Change, DataPlane, Link, Object, Sysctl
 from linkspan.drivers.firewall import NAME, TABLES
 from linkspan.drivers.records import PublishedPort
 from linkspan.engine.forwarding6 import GUARDS
@@ -17,8 +17,10 @@ from linkspan.kernel import namespaces, sysctl
 from linkspan.kernel.apply import Kernel
 
 if TYPE_CHECKING:
+    from linkspan.engine.cutting import Lead
     from linkspan.kernel.monitor import RouteMonitor
     from linkspan.kernel.netfilter.monitor import RulesetMonitor
+    from linkspan.kernel.probing import Prober
     from linkspan.kernel.sockets import BoundSocket, Process
 
 PARTS = ("links", "addresses", "routes", "rules", "endpoint settings")
@@ -100,11 +102,9 @@ class Host(Protocol):
         """Forget the flows from and to addresses that are nobody's any more."""
         ...
 
-    def cut_published(
-        self, leads: Sequence[tuple[PublishedPort, str]], netns: str
-    ) -> set[tuple[str, int]]:
-        """Cut off the flows by these ports to an address each, of the container whose namespace
-        is held on a path; the protocols and host ports that had any.
+    def cut_published(self, leads: Sequence[Lead], netns: str) -> set[tuple[str, int]]:
+        """Cut off the flows that came in by published ports of the container whose namespace
+        is held on a path; the protocols and ports that had any.
         """
         ...
 
@@ -118,6 +118,16 @@ class Host(Protocol):
 
     def announce(self, path: str, interface: str, mac: str, address: str) -> None:
         """Tell the neighbours of an interface in a namespace that an address has this MAC."""
+        ...
+
+    def link(self, name: str) -> Link | None:
+        """One link of the host's namespace, None when there is none."""
+        ...
+
+    def open_prober(
+        self, path: str | None, interface: str, mac: str, addresses: Sequence[str]
+    ) -> Prober:
+        """Sockets that ask a segment for addresses; path None is the host's own namespace."""
         ...
 
     def open_monitors(self) -> tuple[RouteMonitor, RulesetMonitor]:
@@ -221,9 +231,7 @@ class KernelHost:
 
         flush_addresses(addresses)
 
-    def cut_published(
-        self, leads: Sequence[tuple[PublishedPort, str]], netns: str
-    ) -> set[tuple[str, int]]:
+    def cut_published(self, leads: Sequence[Lead], netns: str) -> set[tuple[str, int]]:
         """See Host."""
         from linkspan.engine.cutting import cut_published
 
@@ -247,6 +255,23 @@ class KernelHost:
 
         with namespaces.opened(path) as descriptor:
             announce(interface, mac, address, descriptor)
+
+    def link(self, name: str) -> Link | None:
+        """See Host."""
+        from linkspan.kernel.observe import observe_link
+
+        return observe_link(name)
+
+    def open_prober(
+        self, path: str | None, interface: str, mac: str, addresses: Sequence[str]
+    ) -> Prober:
+        """See Host."""
+        from linkspan.kernel.probing import Prober
+
+        if path is None:
+            return Prober(interface, mac, addresses)
+        with namespaces.opened(path) as descriptor:
+            return Prober(interface, mac, addresses, descriptor)
 
     def open_monitors(self) -> tuple[RouteMonitor, RulesetMonitor]:
         """See Host."""

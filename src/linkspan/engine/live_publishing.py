@@ -14,11 +14,13 @@ from collections.abc import Sequence
 import msgspec
 
 from linkspan.dataplane import Change, diff
+from linkspan.drivers.bridge import gateway_mode
 from linkspan.drivers.records import Opening, PublishedPort, Sandbox
-from linkspan.drivers.sandbox import gateway_endpoint
+from linkspan.drivers.sandbox import publishing_endpoint
 from linkspan.engine.actors import acting
 from linkspan.engine.aftermath import settle_flows
 from linkspan.engine.core import Core
+from linkspan.engine.cutting import Lead
 from linkspan.engine.entries import write_sandbox
 from linkspan.engine.events import Happening
 from linkspan.engine.plans import Plan
@@ -96,7 +98,7 @@ async def unpublish(
         core.ports.take_out(closing.affected)
         core.ports.enter(parts, after.name)
         if now:
-            leads = [(port, to) for port in closing.closed if (to := _target(after, port))]
+            leads = [lead for port in closing.closed if (lead := _find_lead(core, after, port))]
             core.cut |= await asyncio.to_thread(core.host.cut_published, leads, after.netns)
         reach("unpublish.cut")
         return after
@@ -123,10 +125,24 @@ def _difference(
     before: tuple[PublishedPort, ...],
     after: tuple[PublishedPort, ...],
 ) -> Change:
-    """The change from some published ports to others, whatever else the sandbox publishes."""
+    """The change from some published ports to others. What else the sandbox publishes does not
+    matter, but where it leads to the same ports inside: they may have something in common.
+    """
+    touched = (*before, *after)
+    beside = tuple(
+        port
+        for port in sandbox.ports
+        if port not in touched and any(_meet_inside(port, other) for other in touched)
+    )
     return diff(
-        core.describe(msgspec.structs.replace(sandbox, ports=before)),
-        core.describe(msgspec.structs.replace(sandbox, ports=after)),
+        core.describe(msgspec.structs.replace(sandbox, ports=(*beside, *before))),
+        core.describe(msgspec.structs.replace(sandbox, ports=(*beside, *after))),
+    )
+
+
+def _meet_inside(one: PublishedPort, other: PublishedPort) -> bool:
+    return (
+        one.protocol == other.protocol and one.port <= other.port_end and other.port <= one.port_end
     )
 
 
@@ -151,12 +167,17 @@ def _without(
     return msgspec.structs.replace(sandbox, ports=tuple(ports), openings=openings)
 
 
-def _target(sandbox: Sandbox, port: PublishedPort) -> str | None:
-    if ":" in port.host_ip:
-        chosen = gateway_endpoint(sandbox, 6)
-        return chosen.address_ipv6 if chosen else None
-    chosen = gateway_endpoint(sandbox, 4)
-    return chosen.address if chosen else None
+def _find_lead(core: Core, sandbox: Sandbox, port: PublishedPort) -> Lead | None:
+    """Where a published port leads; None where it leads nowhere."""
+    version = 6 if ":" in port.host_ip else 4
+    chosen = publishing_endpoint(sandbox, version)
+    if chosen is None:
+        return None
+    inside = chosen.ipv4 if version == 4 else chosen.ipv6
+    if inside is None:
+        return None
+    options = core.register.networks[chosen.network].options
+    return Lead(port=port, inside=inside, routed=gateway_mode(options, version) == "routed")
 
 
 async def _take_back(core: Core, before: Sandbox, ports: tuple[PublishedPort, ...]) -> None:

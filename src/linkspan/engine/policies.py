@@ -95,7 +95,13 @@ def _check_no_routing(_: Policy, sandbox: Sandbox, networks: Mapping[str, Networ
         return
     for endpoint in sandbox.endpoints:
         network = networks[endpoint.network]
-        if not parse_boolean(network.options.get("source_check", "true")):
+        if not endpoint.host_interface:
+            yield (
+                f"{sandbox.name} on network {network.name} and on others: its driver "
+                f"{network.driver} gives no port on this host that could be guarded",
+                "choose networks of driver bridge, or one network alone",
+            )
+        elif not parse_boolean(network.options.get("source_check", "true")):
             yield (
                 f"{sandbox.name} on network {network.name}, whose option source_check is off, "
                 "and on others: it could send there what is not its own",
