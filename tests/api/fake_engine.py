@@ -84,6 +84,9 @@ class FakeEngine:
     def network(self, ref: str) -> Network:
         return self._find("network", ref)
 
+    def network_state(self, network: Network) -> str:
+        return "up"
+
     async def create_network(self, request: Any, *, dry_run: bool = False) -> Network | Plan:
         self._maybe_fail()
         if request.name in self.by_name["network"]:

@@ -17,7 +17,8 @@ async def create_network(call: Call) -> Answer:
 async def list_networks(call: Call) -> Answer:
     """All networks, in the order in which they were made."""
     members = members_by_network(call.engine.sandboxes())
-    shown = [show_network(n, members.get(n.id, ())) for n in call.engine.networks()]
+    state = call.engine.network_state
+    shown = [show_network(n, members.get(n.id, ()), state(n)) for n in call.engine.networks()]
     return Answer(200, shown)
 
 
@@ -25,7 +26,8 @@ async def inspect_network(call: Call) -> Answer:
     """One network, by name, id, or the unique beginning of an id."""
     network = call.engine.network(call.path["name"])
     members = members_by_network(call.engine.sandboxes())
-    return Answer(200, show_network(network, members.get(network.id, ())))
+    state = call.engine.network_state(network)
+    return Answer(200, show_network(network, members.get(network.id, ()), state))
 
 
 async def remove_network(call: Call) -> Answer:

@@ -33,11 +33,15 @@ class MemberView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A network and who is on it. `interface` is its bridge on the host, "" for none."""
+    """A network and who is on it. `interface` is its bridge on the host, "" for none.
+
+    `state` is "up", or why no packet passes there ("parent eth1 is down").
+    """
 
     id: str
     name: str
     driver: str
+    state: str
     subnets: list[SubnetView]
     options: dict[str, str]
     labels: dict[str, str]
@@ -182,12 +186,15 @@ def show_sandbox(
     )
 
 
-def show_network(network: Network, members: Iterable[MemberView] = ()) -> NetworkView:
+def show_network(
+    network: Network, members: Iterable[MemberView] = (), state: str = "up"
+) -> NetworkView:
     """A network as shown."""
     return NetworkView(
         id=network.id,
         name=network.name,
         driver=network.driver,
+        state=state,
         subnets=[
             SubnetView(
                 subnet=s.subnet, gateway=s.gateway, ip_range=s.ip_range, reserved=dict(s.reserved)

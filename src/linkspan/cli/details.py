@@ -18,6 +18,7 @@ def print_network(one: Mapping[str, Any]) -> None:
             ("Name", one["name"]),
             ("Id", one["id"]),
             ("Driver", one["driver"]),
+            *([("State", one["state"])] if one["state"] != "up" else []),
             *(("Subnet", describe_subnet(subnet)) for subnet in one["subnets"]),
             ("Interface", f"{one['interface']}, MTU {one['mtu']}" if one["interface"] else "-"),
             ("Internal", "yes, no way out" if one["internal"] else "no"),

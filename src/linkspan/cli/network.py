@@ -31,7 +31,7 @@ def network() -> None:
     "--driver",
     default="bridge",
     show_default=True,
-    help="How it is made: bridge, null, host.",
+    help="How it is made: bridge, macvlan, ipvlan, null, host.",
 )
 @click.option(
     "--subnet",
@@ -56,6 +56,7 @@ def network() -> None:
 )
 @click.option(
     "--reserve",
+    "--aux-address",
     "reserved",
     multiple=True,
     metavar="NAME=ADDRESS",
@@ -87,6 +88,7 @@ def create(
     linkspan network create web --subnet 10.20.0.0/24
     linkspan network create dual --subnet 10.21.0.0/24 --subnet fd00:21::/64
     linkspan network create back --internal -o icc=false
+    linkspan network create lan -d macvlan -o parent=eth1 --ip-range 192.168.7.64/26
     """
     body = {
         "name": name,

@@ -184,8 +184,9 @@ def creation_order(items: Iterable[Object]) -> list[Object]:
         if link.key in placed or link.key in above:
             return
         parent = getattr(link.kind, "parent", None)
-        for needed in (link.master, parent):
-            below = by_name.get((link.namespace, needed)) if needed else None
+        place_of_parent = getattr(link.kind, "parent_namespace", None) or link.namespace
+        for space, needed in ((link.namespace, link.master), (place_of_parent, parent)):
+            below = by_name.get((space, needed)) if needed else None
             if below is not None:
                 place(below, (*above, link.key))
         placed[link.key] = link

@@ -53,7 +53,7 @@ class Macvlan(_Kind, frozen=True, tag="macvlan"):
     parent: str | None = None
     mode: str | None = None
     parent_namespace: str | None = None
-    """Namespace of the parent when it is not this link's own; only observed."""
+    """Namespace of the parent when it is not this link's own."""
 
 
 class Ipvlan(_Kind, frozen=True, tag="ipvlan"):
@@ -63,7 +63,7 @@ class Ipvlan(_Kind, frozen=True, tag="ipvlan"):
     mode: str | None = None
     flag: str | None = None
     parent_namespace: str | None = None
-    """Namespace of the parent when it is not this link's own; only observed."""
+    """Namespace of the parent when it is not this link's own."""
 
 
 class Vlan(_Kind, frozen=True, tag="vlan"):
@@ -72,7 +72,7 @@ class Vlan(_Kind, frozen=True, tag="vlan"):
     parent: str | None = None
     vlan: int | None = None
     parent_namespace: str | None = None
-    """Namespace of the parent when it is not this link's own; only observed."""
+    """Namespace of the parent when it is not this link's own."""
 
 
 class Vxlan(_Kind, frozen=True, tag="vxlan"):

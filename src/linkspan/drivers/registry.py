@@ -1,4 +1,4 @@
-"""Which drivers there are. A driver validates a network and describes; it never touches a kernel."""
+"""Which drivers there are. A driver validates a network and describes it; it touches no kernel."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Protocol
 from linkspan.dataplane import DataPlane
 from linkspan.drivers.bridge import BridgeDriver
 from linkspan.drivers.host import HostDriver
+from linkspan.drivers.ipvlan import IpvlanDriver
+from linkspan.drivers.macvlan import MacvlanDriver
 from linkspan.drivers.null import NullDriver
 from linkspan.drivers.records import Endpoint, Network, Sandbox
 from linkspan.errors import InvalidRequest
@@ -45,7 +47,9 @@ class Driver(Protocol):
         ...
 
 
-DRIVERS: dict[str, Driver] = {d.name: d for d in (NullDriver(), HostDriver(), BridgeDriver())}
+DRIVERS: dict[str, Driver] = {
+    d.name: d for d in (NullDriver(), HostDriver(), BridgeDriver(), MacvlanDriver(), IpvlanDriver())
+}
 
 
 def driver(name: str) -> Driver:

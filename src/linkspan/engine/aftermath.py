@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from linkspan.drivers.records import Endpoint, PublishedPort, Sandbox
+from linkspan.drivers.underlay import is_routed, is_underlay
 from linkspan.engine.core import Core
 from linkspan.engine.entries import delete_sandbox, write_sandbox
 from linkspan.engine.events import Happening
@@ -50,6 +51,17 @@ def announce(core: Core, sandbox: Sandbox, wanted: dict[str, list[str]]) -> None
                 endpoint.mac,
                 address,
             )
+
+
+def addresses_to_announce(core: Core, endpoint: Endpoint) -> list[str]:
+    """Which addresses of a new endpoint its neighbours must hear of.
+
+    On a physical segment all: switches learn the port, and others may have known the address.
+    """
+    network = core.register.networks[endpoint.network]
+    if is_underlay(network):
+        return [] if is_routed(network) else _addresses(endpoint)
+    return core.addresses.needs_announcement(endpoint)
 
 
 async def forget(core: Core, sandbox: Sandbox, before: Sandbox | None) -> None:

@@ -6,10 +6,12 @@ import secrets
 
 from linkspan.drivers.bridge import stable_mac
 from linkspan.drivers.records import Endpoint, Network, Sandbox
+from linkspan.drivers.underlay import is_routed, is_underlay, mode_of, parent_of
 from linkspan.engine.addresses import Addresses
 from linkspan.engine.drafts import Join, next_interface
+from linkspan.engine.entries import holds
 from linkspan.engine.register import Register
-from linkspan.errors import AddressInUse
+from linkspan.errors import AddressInUse, Conflict
 
 
 def allocate_endpoints(
@@ -39,6 +41,8 @@ def allocate_endpoint(
 ) -> Endpoint:
     """One endpoint, with addresses leased. Raises as `allocate_endpoints` does."""
     network = join.network
+    if is_underlay(network) and mode_of(network) == "passthru":
+        _check_alone(register, sandbox, network)
     if join.mac is not None:
         holder = register.with_mac(network.id, join.mac)
         if holder is not None:
@@ -61,12 +65,14 @@ def allocate_endpoint(
         id=identity,
         network=network.id,
         interface=next_interface(taken),
-        host_interface=_host_interface(register, identity),
+        # On a parent of its own there is no end in the host.
+        host_interface="" if is_underlay(network) else _host_interface(register, identity),
         ipv4=ipv4[0] if ipv4 else None,
         ipv6=ipv6[0] if ipv6 else None,
         mac=mac,
         gateway=ipv4[1] if ipv4 and not network.internal else None,
         gateway_ipv6=ipv6[1] if ipv6 and not network.internal else None,
+        device_route=is_routed(network) and not network.internal,
         gateway_priority=join.gateway_priority,
         aliases=join.aliases,
         fixed=join.fixed,
@@ -82,9 +88,22 @@ def _choose_mac(
     ipv6: str | None,
 ) -> str:
     mac = addresses.usual_mac(identity, ipv4, ipv6)
+    if is_underlay(network):
+        # Not the usual one: another host of the segment that tries the same address would have
+        # the same MAC, and neither could hear the other's answer.
+        mac = stable_mac(f"{network.id} {ipv4 or ipv6}")
     while register.with_mac(network.id, mac) is not None:  # somebody asked for this very one
         mac = stable_mac(identity + mac)
     return mac
+
+
+def _check_alone(register: Register, sandbox: Sandbox, network: Network) -> None:
+    others = [m for m in register.members(network.id) if m.id != sandbox.id and holds(m)]
+    if others:
+        raise Conflict(
+            f"network {network.name} is passthru: {others[0].name} has its parent "
+            f"{parent_of(network)} to itself; remove that one first, or use mode bridge"
+        )
 
 
 def _host_interface(register: Register, identity: str) -> str:

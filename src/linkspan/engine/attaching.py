@@ -40,7 +40,7 @@ from linkspan.engine.entries import write_sandbox
 from linkspan.engine.foreign import ForeignNamespace, check_foreign, find_foreign
 from linkspan.engine.names import check_name, generate_name
 from linkspan.engine.plans import Plan
-from linkspan.engine.probing import apply_probed, retry_claimed
+from linkspan.engine.underlay.probing import apply_probed, retry_claimed
 from linkspan.engine.requests import AttachmentRequest, SandboxRequest
 from linkspan.errors import Conflict, InvalidRequest
 from linkspan.kernel.failpoints import reach

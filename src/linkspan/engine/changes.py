@@ -14,8 +14,10 @@ from linkspan.dataplane import (
     Change,
     DataPlane,
     Element,
+    Ipvlan,
     Link,
     Loopback,
+    Macvlan,
     Namespace,
     Object,
     Operation,
@@ -46,7 +48,8 @@ def removal(plane: DataPlane) -> Change:
     gone = [
         item
         for item in plane
-        if isinstance(item, Namespace) or (isinstance(item, Link) and item.namespace == HOST)
+        if isinstance(item, Namespace)
+        or (isinstance(item, Link) and (item.namespace == HOST or hangs_on_host(item)))
     ]
     operations = []
     for item in reversed(_in_order(plane)):
@@ -65,6 +68,20 @@ def _in_order(plane: DataPlane) -> list[Object]:
     others = creation_order(item for item in plane if not isinstance(item, Element))
     place = next((i for i, item in enumerate(others) if item.order > Element.order), len(others))
     return [*others[:place], *elements, *others[place:]]
+
+
+def hangs_on_host(link: Link) -> bool:
+    """Whether a link in another namespace has its parent in the host's (macvlan, ipvlan).
+
+    It is removed by name like one of the host's own: it holds its address, and a parent in
+    mode passthru, until it is gone.
+    """
+    kind = link.kind
+    return (
+        isinstance(kind, (Macvlan, Ipvlan))
+        and link.namespace != HOST
+        and kind.parent_namespace == HOST
+    )
 
 
 def is_loopback(link: Link) -> bool:

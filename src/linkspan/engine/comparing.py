@@ -18,7 +18,7 @@ from linkspan.dataplane import (
 )
 from linkspan.drivers.firewall import TABLES
 from linkspan.drivers.marks import ROUTE_PROTOCOL
-from linkspan.engine.changes import is_firewall, subject
+from linkspan.engine.changes import hangs_on_host, is_firewall, subject
 from linkspan.engine.forwarding6 import GUARDS
 from linkspan.engine.uplinks import is_ours
 
@@ -35,7 +35,7 @@ def find_stale(
         if item.key in described:
             continue
         ours = (
-            item.namespace == HOST and is_ours(item)
+            is_ours(item) and (item.namespace == HOST or hangs_on_host(item))
             if isinstance(item, Link)
             else isinstance(item, (Route, Rule)) and item.protocol == ROUTE_PROTOCOL
         )

@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Collection
 
 import msgspec
 
 from linkspan.dataplane import Change, diff
 from linkspan.drivers.records import Endpoint, Opening, Sandbox
-from linkspan.drivers.sandbox import gateway_endpoint
+from linkspan.drivers.registry import driver
+from linkspan.drivers.sandbox import publishing_endpoint
 from linkspan.engine.actors import acting
-from linkspan.engine.aftermath import about, announce, forget, forget_flows, settle_flows
+from linkspan.engine.aftermath import (
+    about,
+    addresses_to_announce,
+    announce,
+    forget,
+    forget_flows,
+    settle_flows,
+)
 from linkspan.engine.allocation import allocate_endpoint
 from linkspan.engine.core import Core
-from linkspan.engine.drafts import resolve_network
+from linkspan.engine.drafts import Join, resolve_network
 from linkspan.engine.entries import write_sandbox
 from linkspan.engine.foreign import ForeignNamespace
 from linkspan.engine.plans import Plan
 from linkspan.engine.requests import NetworkAttachment
+from linkspan.engine.underlay.probing import apply_probed, retry_claimed
 from linkspan.errors import Conflict, InvalidRequest, NotFound
 from linkspan.kernel.failpoints import reach
 
@@ -35,7 +45,7 @@ async def connect(
     async with core.gate.on(identity):
         before = _changeable(core, identity)
         join = resolve_network(attachment, core.register)
-        if not join.network.interface:
+        if not driver(join.network.driver).makes_endpoints:
             raise InvalidRequest(
                 f"network {join.network.name} (driver {join.network.driver}) cannot be "
                 "connected to: it gives no interface"
@@ -47,25 +57,37 @@ async def connect(
             seen = await core.observe({before.namespace: before.netns})
             taken |= ForeignNamespace(before.netns, before.inode or 0, seen).interfaces
             join = resolve_network(attachment, core.register)
-        cursors = core.addresses.save_cursors() if dry_run else {}
-        endpoint = allocate_endpoint(core.register, core.addresses, before, join, taken)
-        opening = Opening(at=time.time(), by=acting())
-        after = msgspec.structs.replace(
-            before,
-            endpoints=(*before.endpoints, endpoint),
-            openings={**before.openings, endpoint.network: opening},
-        )
-        try:
-            core.check_policies(after, "connect", dry_run=dry_run)
-        except BaseException:
-            core.addresses.release(after, before)
-            raise
-        change = diff(core.describe(before), core.describe(after))
-        if dry_run:
-            core.addresses.release(after, before)
-            core.addresses.reset_cursors(cursors)
-            return Plan(change, {before.id: before.name})
-        return await _connect(core, before, after, endpoint, change)
+
+        async def once(_: Collection[str]) -> Sandbox | Plan:
+            return await _connect_once(core, before, join, taken, dry_run=dry_run)
+
+        return await retry_claimed(once)
+
+
+async def _connect_once(
+    core: Core, before: Sandbox, join: Join, taken: set[str], *, dry_run: bool
+) -> Sandbox | Plan:
+    cursors = core.addresses.save_cursors() if dry_run else {}
+    endpoint = core.parents.with_parent_mac(
+        join.network, allocate_endpoint(core.register, core.addresses, before, join, taken)
+    )
+    opening = Opening(at=time.time(), by=acting())
+    after = msgspec.structs.replace(
+        before,
+        endpoints=(*before.endpoints, endpoint),
+        openings={**before.openings, endpoint.network: opening},
+    )
+    try:
+        core.check_policies(after, "connect", dry_run=dry_run)
+    except BaseException:
+        core.addresses.release(after, before)
+        raise
+    change = diff(core.describe(before), core.describe(after))
+    if dry_run:
+        core.addresses.release(after, before)
+        core.addresses.reset_cursors(cursors)
+        return Plan(change, {before.id: before.name})
+    return await _connect(core, before, after, endpoint, change)
 
 
 async def _connect(
@@ -76,7 +98,7 @@ async def _connect(
         undo.callback(core.addresses.release, after, before)
         core.register.put_sandbox(after)
         undo.callback(core.register.put_sandbox, before)
-        announced = {endpoint.id: core.addresses.needs_announcement(endpoint)}
+        announced = {endpoint.id: addresses_to_announce(core, endpoint)}
         write = write_sandbox(after, before)
         write.puts.update(core.addresses.cursors(network))
         write.puts.update(core.addresses.note_macs(endpoint))
@@ -84,7 +106,7 @@ async def _connect(
         await core.save(write, about("connected", after, network=network.name))
         undo.push_async_callback(forget, core, after, before)
         reach("connect.stored")
-        await core.writer.apply(change)
+        await apply_probed(core, after, change, (endpoint,))
         undo.push_async_callback(core.writer.apply, back)
         undo.push_async_callback(core.rename, after, before)
         await core.rename(before, after)
@@ -143,7 +165,7 @@ def _changeable(core: Core, identity: str) -> Sandbox:
 
 def _published_at(sandbox: Sandbox) -> tuple[str | None, str | None]:
     """Where published ports lead, for both IP versions."""
-    chosen = gateway_endpoint(sandbox, 4), gateway_endpoint(sandbox, 6)
+    chosen = publishing_endpoint(sandbox, 4), publishing_endpoint(sandbox, 6)
     return (
         chosen[0].address if chosen[0] else None,
         chosen[1].address_ipv6 if chosen[1] else None,

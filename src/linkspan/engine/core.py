@@ -19,12 +19,12 @@ from linkspan.engine.events import EventLog, Happening
 from linkspan.engine.gate import Gate
 from linkspan.engine.host import Host
 from linkspan.engine.naming import Naming, NoNames
-from linkspan.engine.parents import Parents
 from linkspan.engine.policies import NO_ROUTING, Policy, find_violations
 from linkspan.engine.ports import Ports
 from linkspan.engine.register import Register
 from linkspan.engine.settings import Settings
 from linkspan.engine.store import Store
+from linkspan.engine.underlay.parents import Parents
 from linkspan.engine.writer import Writer
 from linkspan.errors import PolicyRefused
 

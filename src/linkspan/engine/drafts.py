@@ -9,6 +9,7 @@ import msgspec
 
 from linkspan.drivers.records import Endpoint, Network, Sandbox
 from linkspan.drivers.registry import driver
+from linkspan.drivers.underlay import mode_of, shares_parent_mac
 from linkspan.engine.ipam import parse_address
 from linkspan.engine.register import Register
 from linkspan.engine.requests import NetworkAttachment
@@ -101,6 +102,11 @@ def resolve_network(attachment: NetworkAttachment | str, register: Register) -> 
             f"network {network.name} (driver {network.driver}) gives no interface that could have "
             f"the {' and '.join(wishes)} asked for"
         )
+    if attachment.mac is not None and shares_parent_mac(network):
+        raise InvalidRequest(
+            f"network {network.name} ({network.driver}, mode {mode_of(network)}) has its parent's "
+            f"MAC address; leave MAC address {attachment.mac} out"
+        )
     return Join(
         network=network,
         ipv4=_parse_version(attachment.ip, 4),
@@ -138,6 +144,18 @@ def rejoin(sandbox: Sandbox, register: Register) -> list[Join]:
             preferred=endpoint.preferred,
         )
         for endpoint in sandbox.endpoints
+    ]
+
+
+def without_preferred(joins: Sequence[Join], avoided: Collection[str]) -> list[Join]:
+    """The same wishes, without addresses that turned out to be others'."""
+    if not avoided:
+        return list(joins)
+    return [
+        msgspec.structs.replace(
+            join, preferred=tuple(a for a in join.preferred if a not in avoided)
+        )
+        for join in joins
     ]
 
 

@@ -18,6 +18,7 @@ from linkspan.engine.core import Core, log
 from linkspan.engine.host import Host
 from linkspan.engine.reconcile import Reconciler
 from linkspan.engine.report import Report
+from linkspan.engine.underlay.parents import UP, Parent
 from linkspan.engine.uplinks import ALIAS_PREFIX
 from linkspan.kernel import monitor
 from linkspan.kernel.netfilter import monitor as ruleset
@@ -109,7 +110,26 @@ class Drift:
         network = register.at_network_interface(link)
         return network is not None and network.id in register.reserved
 
+    def _note_parent(self, event: monitor.LinkChanged) -> None:
+        """A parent of networks came, went, or passes packets no longer."""
+        parents = self._core.parents
+        now = None if event.removed else Parent(up=event.up, carrier=event.carrier)
+        shift = parents.note(event.name, now)
+        if shift is None:
+            return
+        for network in parents.networks_on(event.name):
+            self._core.events.record(
+                "network",
+                "restored" if shift.after == UP else "interrupted",
+                name=network.name,
+                object_id=network.id,
+                state=shift.after,
+            )
+        # Links on it went with it, if it was away.
+        self._everything = self._everything or shift.returned
+
     def _note_link(self, event: monitor.LinkChanged) -> None:
+        self._note_parent(event)
         register = self._core.register
         sandbox = register.at_host_interface(event.name)
         network = register.at_network_interface(event.name)
@@ -199,4 +219,6 @@ def _find_vanished(host: Host, suspects: list[Sandbox]) -> list[str]:
 
 def _has_address(network: Network, with_length: str) -> bool:
     address = with_length.split("/")[0]
+    if address.startswith("fe80:"):
+        return network.has_ipv6
     return any(subnet.gateway == address for subnet in network.subnets)

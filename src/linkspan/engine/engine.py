@@ -140,6 +140,10 @@ class Engine:
         """The network of this name, id, or unique beginning of an id. Raises NotFound."""
         return self._core.register.network(ref)
 
+    def network_state(self, network: Network) -> str:
+        """Whether packets pass there: "up", or why not ("parent eth1 is down")."""
+        return self._core.parents.state(network)
+
     async def remove_network(self, ref: str, *, dry_run: bool = False) -> Plan | None:
         """Remove a network. See Networks.remove."""
         return await self._finish(self._remove_network(ref, dry_run))

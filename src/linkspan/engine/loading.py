@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
-
 import asyncio
+import secrets
 
 from linkspan.engine.core import Core
 from linkspan.engine.entries import (
+    FORWARDING6,
     MACS,
     NETWORKS,
     SANDBOXES,
-    FORWARDING6,
     UNIQUE_LOCAL,
     UPLINKS,
     holds,
@@ -29,6 +28,7 @@ async def load_records(core: Core) -> None:
         network = read_network(entry.value)
         core.register.put_network(network)
         core.addresses.open(network)
+        core.parents.open(network)
     for network in core.register.networks.values():
         for subnet in network.subnets:
             found = await core.store.get(cursor_key(network.id, subnet.subnet))

@@ -12,6 +12,7 @@ import msgspec
 from linkspan.dataplane import HOST, Address, DataPlane, Link, Route
 from linkspan.drivers.records import Network
 from linkspan.drivers.registry import driver
+from linkspan.drivers.underlay import is_underlay, leads_nowhere, parent_of
 from linkspan.engine.actors import acting
 from linkspan.engine.changes import creation, removal
 from linkspan.engine.core import Core
@@ -22,8 +23,10 @@ from linkspan.engine.ipam import Occupied, complete_subnets
 from linkspan.engine.names import check_name
 from linkspan.engine.plans import Plan
 from linkspan.engine.requests import NetworkRequest
+from linkspan.engine.underlay.drafting import draft_underlay
+from linkspan.engine.underlay.trials import is_beside_the_point, refusal_of, trials
 from linkspan.engine.uplinks import is_ours
-from linkspan.errors import Conflict, InvalidRequest, NetworkInUse, Unsupported
+from linkspan.errors import Conflict, InvalidRequest, KernelRefused, NetworkInUse, Unsupported
 from linkspan.kernel.failpoints import reach
 
 PREDEFINED = {
@@ -57,16 +60,18 @@ class Networks:
             network = draft_network(request, core.register.all_networks(), host, pools)
             if network.has_ipv6:
                 check_ipv6(core.host.read_settings(IPV6_SWITCHES))
-            plane = made.describe_network(network)
+            plane = self._own_plane(network)
             if dry_run:
                 return Plan(creation(plane))
             core.register.reserve_network(network)
             try:
                 # The kernel first: what is there and not stored is removed at the next start,
                 # and nobody can have joined it.
-                await core.writer.apply(creation(plane))
+                await self._apply_new(network, plane)
                 try:
                     reach("network.applied")
+                    if is_underlay(network) and not leads_nowhere(network):
+                        await self._try_parent(network)
                     await core.save(write_network(network), about("created", network))
                     reach("network.stored")
                 except BaseException:
@@ -76,9 +81,39 @@ class Networks:
                 core.register.drop_network(network)
                 raise
             core.addresses.open(network)
+            core.parents.open(network, host)
             core.register.put_network(network)
             await core.naming.put_network(network)
+            if network.interface and is_underlay(network):
+                core.parents.learn(await core.observe(HOST_PLACE))
             return network
+
+    async def _apply_new(self, network: Network, plane: DataPlane) -> None:
+        try:
+            await self._core.writer.apply(creation(plane))
+        except KernelRefused as error:
+            if is_underlay(network):
+                raise refusal_of(network, error) from error
+            raise
+
+    async def _try_parent(self, network: Network) -> None:
+        """Find out whether the kernel lets a parent carry links of containers."""
+        for change in trials(network, alone=not self._core.parents.networks_on(parent_of(network))):
+            try:
+                await self._core.writer.apply(change)
+            except KernelRefused as error:
+                if not is_beside_the_point(network, change, error):
+                    raise refusal_of(network, error) from error
+
+    def _own_plane(self, network: Network) -> DataPlane:
+        """What a network needs on the host that no other one needs as well (a VLAN's link)."""
+        plane = driver(network.driver).describe_network(network)
+        others = [
+            driver(other.driver).describe_network(other)
+            for other in self._core.parents.networks_on(parent_of(network))
+            if other.id != network.id
+        ]
+        return DataPlane(item for item in plane if not any(item.key in one for one in others))
 
     async def remove(self, ref: str, *, dry_run: bool = False) -> Plan | None:
         """Remove a network. Raises NotFound, NetworkInUse naming the sandboxes on it."""
@@ -86,7 +121,7 @@ class Networks:
         async with core.gate.shared():
             network = core.register.network(ref)
             self._check_unused(network)
-            plane = driver(network.driver).describe_network(network)
+            plane = self._own_plane(network)
             if dry_run:
                 return Plan(removal(plane))
             # Out of reach first: nobody can join any more.
@@ -102,6 +137,7 @@ class Networks:
                 raise
             core.register.drop_network(network)
             core.addresses.close(network)
+            core.parents.close(network)
             await core.naming.drop_network(network.id)
         return None
 
@@ -207,12 +243,12 @@ def draft_network(
                 draft, subnets=complete_subnets(request.subnets, pools, ())
             )
         return made.validate(draft)
-    subnets = complete_subnets(
-        request.subnets,
-        pools,
-        find_occupied(request, existing, host),
-        versions=find_versions(request),
-    )
+    occupied, versions = find_occupied(request, existing, host), find_versions(request)
+    if is_underlay(draft):
+        return draft_underlay(
+            request, draft, existing, host, versions=versions, pools=pools, occupied=occupied
+        )
+    subnets = complete_subnets(request.subnets, pools, occupied, versions=versions)
     network = made.validate(msgspec.structs.replace(draft, subnets=subnets))
     _check_interface(network, existing, host)
     return network

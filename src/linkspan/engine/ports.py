@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from linkspan.drivers.records import PublishedPort, Sandbox
-from linkspan.drivers.sandbox import gateway_endpoint
+from linkspan.drivers.sandbox import publishing_endpoint
 from linkspan.engine.host import Host
 from linkspan.engine.publishing import (
     HostSocket,
@@ -36,12 +36,17 @@ class Ports:
         if not texts:
             return ()
         specifications = [parse_port(text) for text in texts]
-        versions = [v for v in (4, 6) if gateway_endpoint(sandbox, v) is not None]
+        versions = [v for v in (4, 6) if publishing_endpoint(sandbox, v) is not None]
         for specification in specifications:
             ip = specification.host_ip
             version = None if ip is None else 6 if ":" in ip else 4
             if not versions or (version is not None and version not in versions):
-                raise InvalidRequest(_why_not(specification.text, version if versions else None))
+                direct = _direct_address(sandbox)
+                raise InvalidRequest(
+                    _why_direct(specification.text, direct)
+                    if direct and not versions
+                    else _why_not(specification.text, version if versions else None)
+                )
         stated = {ip for s in specifications if (ip := s.host_ip)} - set(EVERY_ADDRESS.values())
         addresses = self._host.addresses() if stated else ()
         every = [EVERY_ADDRESS[version] for version in versions]
@@ -93,6 +98,20 @@ class Ports:
         """Take ports out."""
         for port in ports:
             self._index.remove(port)
+
+
+def _direct_address(sandbox: Sandbox) -> str | None:
+    """An address at which a sandbox is on a physical segment itself."""
+    on_segment = [endpoint for endpoint in sandbox.endpoints if not endpoint.host_interface]
+    return next((e.address or e.address_ipv6 for e in on_segment), None)
+
+
+def _why_direct(text: str, address: str) -> str:
+    return (
+        f"port {text!r} cannot be published: the sandbox is on its physical segment itself "
+        f"(macvlan, ipvlan) and is reached at {address}, every port; leave the port out, or put "
+        "it on a network of driver bridge as well, which the port leads to then"
+    )
 
 
 def _why_not(text: str, version: int | None) -> str:

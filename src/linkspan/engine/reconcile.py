@@ -178,6 +178,7 @@ class Reconciler:
                 if not sandbox.made:
                     core.host.adopt(sandbox.namespace, sandbox.netns, sandbox.inode)
         observed = await core.observe(places)
+        core.parents.learn(observed)
         firewall = await asyncio.to_thread(core.host.observe_firewall)
         held = await asyncio.to_thread(core.host.held_namespaces)
         uplinks, uplink_change = await self._uplinks(observed, firewall)

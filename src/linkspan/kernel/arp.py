@@ -54,13 +54,13 @@ def announcement(mac: str, address: str) -> bytes:
     message = struct.pack("!BBHI16s", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _OVERRIDE, data)
     message += struct.pack("!BB6s", _TARGET_LINK_ADDRESS, 1, hardware)
     pseudo = data + _ALL_NODES + struct.pack("!I3xB", len(message), _ICMPV6)
-    checksum = struct.pack("!H", _checksum(pseudo + message))
-    message = message[:2] + checksum + message[4:]
+    total = struct.pack("!H", checksum(pseudo + message))
+    message = message[:2] + total + message[4:]
     header = struct.pack("!IHBB16s16s", 6 << 28, len(message), _ICMPV6, 255, data, _ALL_NODES)
     return _ALL_NODES_MAC + hardware + struct.pack("!H", _ETHERTYPE_IPV6) + header + message
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
     """The internet checksum (RFC 1071) of an even number of bytes."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:

@@ -37,6 +37,8 @@ class LinkChanged(msgspec.Struct, frozen=True, kw_only=True, tag="link_changed")
     up: bool
     mtu: int
     removed: bool
+    carrier: bool | None = None
+    """None where the kernel does not say."""
 
 
 class AddressChanged(msgspec.Struct, frozen=True, kw_only=True, tag="address_changed"):
@@ -197,4 +199,5 @@ class RouteMonitor:
             up=bool(flags & links.UP),
             mtu=wire.read_u32(attributes.get(links.MTU, bytes(4))),
             removed=removed,
+            carrier=bool(carrier[0]) if (carrier := attributes.get(links.CARRIER)) else None,
         )

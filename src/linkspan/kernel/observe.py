@@ -6,6 +6,7 @@ vanishes meanwhile is left out altogether.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -25,7 +26,7 @@ from linkspan.kernel.netlink import (
     rules,
     seenlinks,
 )
-from linkspan.kernel.netlink.socket import ROUTE, NetlinkSocket
+from linkspan.kernel.netlink.socket import ROUTE, NetlinkSocket, Refusal
 from linkspan.kernel.netlink.text import FAMILIES
 
 PARTS: Final = (
@@ -56,6 +57,19 @@ def observe(places: Mapping[str, str | None], parts: Collection[str] = PARTS) ->
         for item in visit.objects(everywhere):
             found.setdefault(item.key, item)
     return DataPlane(found.values())
+
+
+def observe_link(name: str) -> Link | None:
+    """One link of the calling thread's namespace, without what refers to other links; None
+    when there is none. Raises KernelRefused.
+    """
+    with NetlinkSocket(ROUTE) as sock:
+        answer = sock.query(links.get(name))
+    if isinstance(answer, Refusal):
+        if answer.errno == errno.ENODEV:
+            return None
+        raise answer.as_error(f"looking at link {name}")
+    return seenlinks.decode(answer[1], HOST).link
 
 
 class _Visit:

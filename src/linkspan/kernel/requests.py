@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from linkspan.dataplane.diff import Add, Operation, Remove, overlay
-from linkspan.dataplane.links import Loopback, Physical, Tun, Veth
+from linkspan.dataplane.links import Ipvlan, Loopback, Macvlan, Physical, Tun, Veth, Vlan
 from linkspan.dataplane.objects import (
     HOST,
     Address,
@@ -82,6 +82,22 @@ def _add_link(link: Link, index_of: IndexOf, descriptor_of: DescriptorOf, fresh:
     if is_given(link) or isinstance(link.kind, Tun):
         return Messages(links.change(Link(name=link.name, kind=link.kind), link, index_of))
     first, *after = links.create(link, index_of, _peer_namespace(link, descriptor_of))
+    return Messages((first,), after)
+
+
+def birthplace(link: Link) -> str | None:
+    """The namespace of a link's parent when that is another than the link's; None otherwise."""
+    kind = link.kind
+    if isinstance(kind, (Macvlan, Ipvlan, Vlan)) and kind.parent_namespace != link.namespace:
+        return kind.parent_namespace
+    return None
+
+
+def encode_birth(link: Link, index_of: IndexOf, namespace: int | None) -> Messages:
+    """The messages that make a link on a parent elsewhere: the first for the namespace of the
+    parent, which `index_of` numbers, the others for the link's own, an open descriptor.
+    """
+    first, *after = links.create(link, index_of, own_namespace=namespace)
     return Messages((first,), after)
 
 

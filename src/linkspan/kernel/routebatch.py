@@ -97,6 +97,9 @@ class RouteBatch:
                     run.done.append(operation)
                     counts = False
                 self._note_link(item)
+                if isinstance(operation, Add) and requests.birthplace(item) is not None:
+                    self._make_on_parent_elsewhere(run, operation, item)
+                    return
             messages = requests.encode(
                 operation,
                 self._numbering(namespace),
@@ -135,6 +138,20 @@ class RouteBatch:
             return index
 
         return index_of
+
+    def _make_on_parent_elsewhere(self, run: Run, operation: Add, link: Link) -> None:
+        """A link on a parent in another namespace is made from there, set up from here."""
+        birthplace = requests.birthplace(link)
+        assert birthplace is not None
+        self._send(link.namespace)
+        messages = requests.encode_birth(
+            link, self._numbering(birthplace), self._session.descriptor(link.namespace)
+        )
+        waiting = _Waiting(run, operation, messages)
+        if waiting not in self._send_round(birthplace, [(waiting, messages.first)]):
+            run.done.append(operation)
+        if waiting.after and run.may(operation):
+            self._send_round(link.namespace, [(waiting, waiting.after)])
 
     def _make_tun(self, link: Link) -> None:
         self._send(link.namespace)

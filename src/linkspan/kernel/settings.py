@@ -69,7 +69,7 @@ def read_general(name: str, namespace: int) -> Iterator[Sysctl]:
         yield Sysctl(namespace=name, path=path, value=" ".join(value.split()))
 
 
-ENDPOINT = frozenset({"ipv6/accept_ra"})
+ENDPOINT = frozenset({"ipv6/accept_ra", "ipv6/disable_ipv6"})
 """What drivers state of links inside sandboxes."""
 
 

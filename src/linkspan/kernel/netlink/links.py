@@ -58,7 +58,12 @@ PORT_FLAGS = (("hairpin", 4), ("learning", 8), ("flood", 9), ("isolated", 33))
 PORT_STATE = 1
 
 
-def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> list[bytes]:
+def create(
+    link: Link,
+    index_of: IndexOf,
+    peer_namespace: int | None = None,
+    own_namespace: int | None = None,
+) -> list[bytes]:
     """The messages that make a link, in order.
 
     The kernel takes an alias, port settings and the link-local mode only for a link that
@@ -67,6 +72,8 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     `peer_namespace` is an open file descriptor of the namespace that a veth's peer is
     born in; None is the link's own. A peer is born down (veth_open refuses it while the
     pair is being tied): in another namespace bring it up with `bring_up_peer` there.
+    With `own_namespace`, an open descriptor, the link is born there, while its parent is in
+    the namespace of the first message; all others are for the link's own.
     """
     late_up = link.ipv6_link_local is not None
     parts = [wire.attribute_text(IFNAME, link.name)]
@@ -79,6 +86,8 @@ def create(link: Link, index_of: IndexOf, peer_namespace: int | None = None) -> 
     parent = getattr(link.kind, "parent", None)
     if parent is not None and not isinstance(link.kind, Vxlan):
         parts.append(wire.attribute_u32(LINK, index_of(parent)))
+    if own_namespace is not None:
+        parts.append(wire.attribute_u32(NET_NS_FD, own_namespace))
     if link.kind is not None:
         described = [wire.attribute_text(INFO_KIND, linkkinds.name_of(link.kind))]
         if isinstance(link.kind, Veth):
