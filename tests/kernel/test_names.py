@@ -161,6 +161,31 @@ def test_a_container_of_ours_finds_names_at_once(shop: NamedSite, require: Any) 
     assert f"{address(db)}" in done.stdout.splitlines()[-1]
 
 
+def test_an_attached_namespace_gets_a_resolv_conf_where_asked(
+    shop: NamedSite, netns: Callable[[str], Namespace], tmp_path: Path
+) -> None:
+    path = tmp_path / "resolv.conf"
+    path.write_text("old")
+    place = netns("ctr")
+    command = ("attach", "--name", "ctr", "--netns", place.path, "--resolv-conf", str(path))
+    refused = shop.daemon.cli(*command, "--network", "bridge", check=False)
+    assert "is on no network with names" in refused.stderr
+    assert path.read_text() == "old"
+    assert shop.daemon.get("/v1/sandboxes") == []
+    shop.daemon.cli(*command, "--network", "shop")
+    assert path.read_text() == (f"nameserver {SERVER}\nsearch corp.example\noptions ndots:0\n")
+
+
+def test_a_container_of_ours_has_the_wishes_for_its_resolver(shop: NamedSite, require: Any) -> None:
+    require("runc", "conmon")
+    wishes = ("--dns", "192.0.2.99", "--dns-search", "a.example", "--dns-option", "ndots:2")
+    for network, server in (("shop", SERVER), ("bridge", "192.0.2.99")):
+        command = ("run", "--rm", "--network", network, *wishes, "--", "cat", "/etc/resolv.conf")
+        assert shop.daemon.cli(*command).stdout == (
+            f"nameserver {server}\nsearch a.example\noptions ndots:2\n"
+        )
+
+
 def test_a_container_may_have_its_own_server_on_port_53(shop: NamedSite) -> None:
     db, web = shop.sandbox("db", "shop"), shop.sandbox("web", "shop")
     shop.serve(web, 53)

@@ -16,7 +16,7 @@ import dns.rrset
 import pytest
 
 from kernel.named_site import SERVER, NamedSite
-from lab import Lab, Namespace, open_socket
+from lab import Lab, Place, Refused, open_socket
 from lab.processes import wait_until
 from lab.site import NEIGHBOUR, address
 
@@ -26,7 +26,7 @@ LARGE = "large.example.org"
 class World:
     """A dnsmasq on the neighbour, and the questions that reached it."""
 
-    def __init__(self, lab: Lab, place: Namespace, listen: str = NEIGHBOUR) -> None:
+    def __init__(self, lab: Lab, place: Place, listen: str = NEIGHBOUR) -> None:
         self.log = lab.directory / f"dnsmasq-{listen}.log"
         texts = [f"--txt-record={LARGE},{'x' * 200}{n}" for n in range(6)]
         self.process = lab.spawn(
@@ -42,7 +42,7 @@ class World:
         )
         wait_until(self._answers(lab, place, listen), "dnsmasq to answer")
 
-    def _answers(self, lab: Lab, place: Namespace, listen: str) -> Any:
+    def _answers(self, lab: Lab, place: Place, listen: str) -> Any:
         query = dns.message.make_query("ready.example.org", "A").to_wire()
         return lambda: lab.fetch(place, listen, 53, "udp", 0.2, query).ok
 
@@ -252,3 +252,36 @@ def test_a_server_on_the_hosts_loopback_is_asked(site: NamedSite, web: Any) -> N
 
     wait_until(answered, "the new server to be asked")
     assert world.asked("www.example.org") == 1
+
+
+def test_a_sandbox_may_have_its_own_servers(site: NamedSite, world: World, web: Any) -> None:
+    other = World(site.lab, site.host, "127.0.0.54")
+    own = site.sandbox("own", "shop", dns=["127.0.0.54"])
+    assert site.addresses(own, "www.example.org") == ["198.51.100.7"]
+    assert (world.asked("www.example.org"), other.asked("www.example.org")) == (0, 1)
+    assert site.addresses(web, "www.example.org") == ["198.51.100.7"]
+    assert (world.asked("www.example.org"), other.asked("www.example.org")) == (1, 1)
+
+
+def test_on_an_internal_network_a_server_on_it_may_be_asked(site: NamedSite, world: World) -> None:
+    site.network("vault", "10.40.0.0/24", internal=True)
+    server = site.sandbox("server", {"network": "vault", "ip": "10.40.0.53"})
+    inside = World(site.lab, server["netns"], "10.40.0.53")
+    asker = site.sandbox("asker", "vault", dns=[NEIGHBOUR, "10.40.0.53"])
+    assert site.addresses(asker, "www.example.org") == ["198.51.100.7"]
+    assert (world.asked("www.example.org"), inside.asked("www.example.org")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"dns": ["none"]}, "DNS server 'none' is no address"),
+        ({"dns": ["192.0.2.1"] * 9}, "at most 8"),
+        ({"dns_search": ["a b"]}, "search domain 'a b'"),
+        ({"dns_options": ["Ndots 2"]}, "resolver option 'Ndots 2'"),
+        ({"resolv_conf": "here"}, "give an absolute path"),
+    ],
+)
+def test_wishes_that_make_no_sense_are_refused(site: NamedSite, more: Any, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        site.sandbox("web", "shop", **more)

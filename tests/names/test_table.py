@@ -31,10 +31,13 @@ def test_the_default_network_names_nobody() -> None:
 
 
 def test_a_resolver_looks_first_where_the_default_route_leads() -> None:
-    resolver = resolver_of(sandbox("web", join(BACK, 2), join(SHOP, 2, priority=5)), NETWORKS)
+    resolver = resolver_of(
+        sandbox("web", join(BACK, 2), join(SHOP, 2, priority=5), dns=("192.0.2.53",)), NETWORKS
+    )
     assert resolver is not None
     assert resolver.networks == (SHOP.id, BACK.id)
     assert resolver.external
+    assert resolver.servers == ("192.0.2.53",)
     inside = resolver_of(sandbox("web", join(BACK, 2)), NETWORKS)
     assert inside is not None
     assert not inside.external

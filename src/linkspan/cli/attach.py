@@ -23,6 +23,9 @@ NAMED = "/run/netns"
     "--netns", metavar="PATH", help="File that holds the namespace, or a name of `ip netns`."
 )
 @click.option("--pid", type=int, metavar="N", help="A process whose namespace is meant.")
+@click.option(
+    "--resolv-conf", metavar="PATH", help="File to write, so that programs ask our resolver."
+)
 @attachment_options
 @format_option
 @changes
@@ -30,21 +33,23 @@ def attach(
     name: str | None,
     netns: str | None,
     pid: int | None,
+    resolv_conf: str | None,
     networks: tuple[str, ...],
     ip: str | None,
     ip6: str | None,
     mac: str | None,
     aliases: tuple[str, ...],
     publish: tuple[str, ...],
+    dns: tuple[str, ...],
     labels: tuple[str, ...],
     output: str,
     dry_run: bool,
 ) -> None:
     """Give a network namespace its networks and ports.
 
-    Shows the id of the sandbox that it is from then on. Links, addresses and routes are all
-    that is changed in it. Without --netns and --pid a namespace is made; `linkspan inspect`
-    shows where.
+    Shows the id of the sandbox that it is from then on. Links, addresses, routes and a way to
+    our resolver are all that is changed in it. Without --netns and --pid a namespace is made;
+    `linkspan inspect` shows where.
 
     \b
     linkspan attach --name ctr7 --netns /run/netns/ctr7 --network web -p 127.0.0.1:9000:9000/udp
@@ -58,7 +63,9 @@ def attach(
         "pid": pid,
         "networks": read_networks(networks, ip, mac, ip6, aliases),
         "ports": list(publish),
+        "dns": list(dns),
         "labels": read_pairs("--label", labels),
+        "resolv_conf": None if resolv_conf is None else os.path.abspath(resolv_conf),
     }
     made = connect().post("sandboxes", body=body, dry_run=dry_run)
     if is_plan(made):

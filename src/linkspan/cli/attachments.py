@@ -136,6 +136,12 @@ def attachment_options(function: F) -> F:
                 "Without a host port a free one is chosen.",
             ),
             click.option(
+                "--dns",
+                multiple=True,
+                metavar="ADDRESS",
+                help="Server to ask for names outside. Default: the host's.",
+            ),
+            click.option(
                 "-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label it."
             ),
         )

@@ -27,6 +27,12 @@ from linkspan.errors import LinkspanError
 )
 @click.option("-u", "--user", metavar="USER[:GROUP]", help="Whom it runs as. Default: root.")
 @click.option("-w", "--workdir", metavar="DIR", help="Where it runs. Default: /.")
+@click.option(
+    "--dns-search", multiple=True, metavar="DOMAIN", help="Where names are sought. Default: ours."
+)
+@click.option(
+    "--dns-option", "dns_options", multiple=True, metavar="OPTION", help="As in resolv.conf(5)."
+)
 @attachment_options
 @click.option(
     "--restart",
@@ -52,12 +58,15 @@ def run(
     env: tuple[str, ...],
     user: str | None,
     workdir: str | None,
+    dns_search: tuple[str, ...],
+    dns_options: tuple[str, ...],
     networks: tuple[str, ...],
     ip: str | None,
     ip6: str | None,
     mac: str | None,
     aliases: tuple[str, ...],
     publish: tuple[str, ...],
+    dns: tuple[str, ...],
     labels: tuple[str, ...],
     restart: str,
     rootfs: str | None,
@@ -89,6 +98,9 @@ def run(
         "workdir": workdir,
         "networks": read_networks(networks, ip, mac, ip6, aliases),
         "ports": list(publish),
+        "dns": list(dns),
+        "dns_search": list(dns_search),
+        "dns_options": list(dns_options),
         "labels": read_pairs("--label", labels),
         "restart": restart,
         "rootfs": None if rootfs is None else os.path.abspath(rootfs),

@@ -167,6 +167,10 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     labels: dict[str, str] = {}
+    dns: tuple[str, ...] = ()
+    """Servers that are asked for names outside; none: the host's."""
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
     created: float = 0.0
     created_by: Actor | None = None
     openings: dict[str, Opening] = {}

@@ -40,8 +40,9 @@ from linkspan.engine.entries import write_sandbox
 from linkspan.engine.foreign import ForeignNamespace, check_foreign, find_foreign
 from linkspan.engine.names import check_name, generate_name
 from linkspan.engine.plans import Plan
-from linkspan.engine.underlay.probing import apply_probed, retry_claimed
 from linkspan.engine.requests import AttachmentRequest, SandboxRequest
+from linkspan.engine.resolution import check_resolution, write_resolv_conf
+from linkspan.engine.underlay.probing import apply_probed, retry_claimed
 from linkspan.errors import Conflict, InvalidRequest
 from linkspan.kernel.failpoints import reach
 
@@ -62,6 +63,8 @@ async def create_sandbox(
         check_name("sandbox", request.name)
         core.register.check_sandbox_name(request.name)
     hostname = check_hostname(request.hostname) if request.hostname else ""
+    check_resolution(request)
+    resolv_conf = request.resolv_conf if isinstance(request, SandboxRequest) else None
     async with core.gate.shared():
         joins = resolve_networks(request.networks, core.settings.default_network, core.register)
         _check_host_mode(joins, request)
@@ -81,6 +84,9 @@ async def create_sandbox(
             pid=foreign.pid if foreign is not None else None,
             hostname=hostname or name[:LONGEST_HOSTNAME],
             labels=request.labels,
+            dns=tuple(request.dns),
+            dns_search=tuple(request.dns_search),
+            dns_options=tuple(request.dns_options),
             created=time.time(),
             created_by=acting(),
             kept_defaults=_kept_defaults(foreign),
@@ -90,9 +96,8 @@ async def create_sandbox(
         async def once(avoided: Collection[str]) -> Sandbox:
             core.register.check_sandbox_name(name)
             wanted = without_preferred(joins, avoided)
-            return await _bring_up(
-                core, _allocate_checked(core, sandbox, wanted, request.ports, taken, "attach"), None
-            )
+            allocated = _allocate_checked(core, sandbox, wanted, request.ports, taken, "attach")
+            return await _bring_up(core, allocated, None, resolv_conf)
 
         if not dry_run:
             async with core.gate.turn(identity):
@@ -166,8 +171,13 @@ def _check_policies(core: Core, allocated: Sandbox, doing: str, *, dry_run: bool
         raise
 
 
-async def _bring_up(core: Core, sandbox: Sandbox, before: Sandbox | None) -> Sandbox:
-    """Make an allocated sandbox true; `before` is its record while it held nothing."""
+async def _bring_up(
+    core: Core, sandbox: Sandbox, before: Sandbox | None, resolv_conf: str | None = None
+) -> Sandbox:
+    """Make an allocated sandbox true; `before` is its record while it held nothing.
+
+    `resolv_conf` is a file that shall lead to its resolver.
+    """
     async with contextlib.AsyncExitStack() as undo:
         undo.callback(core.addresses.release, sandbox)
         core.ports.hold(sandbox)
@@ -189,6 +199,8 @@ async def _bring_up(core: Core, sandbox: Sandbox, before: Sandbox | None) -> San
         reach("attach.stored")
         sandbox = await _change_kernel(core, sandbox, undo)
         reach("attach.applied")
+        if resolv_conf is not None:
+            await asyncio.to_thread(write_resolv_conf, core, sandbox, resolv_conf)
         await settle_flows(core, sandbox.ports)
         up = msgspec.structs.replace(sandbox, state="up", answered=True)
         await core.save(write_sandbox(up, sandbox), about("attached", up, **_opened(core, up)))

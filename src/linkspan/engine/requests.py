@@ -78,6 +78,12 @@ class AttachmentRequest(Request, frozen=True):
     """[[HOST_IP:]HOST_PORT[-END]:]PORT[-END][/tcp|udp|sctp]"""
     labels: dict[str, str] = {}
     hostname: str | None = None
+    dns: list[str] = []
+    """Servers to ask for names outside. Default: the host's."""
+    dns_search: list[str] = []
+    """Domains in which a container of ours seeks names. Default: the host's."""
+    dns_options: list[str] = []
+    """Options of resolv.conf(5) for a container of ours."""
 
 
 class SandboxRequest(AttachmentRequest, frozen=True):
@@ -87,6 +93,8 @@ class SandboxRequest(AttachmentRequest, frozen=True):
     """Path of a file that holds a network namespace."""
     pid: int | None = None
     """A process whose network namespace is meant, instead of a path."""
+    resolv_conf: str | None = None
+    """A file to write that leads to the sandbox's resolver."""
 
 
 class ContainerRequest(AttachmentRequest, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from linkspan.drivers.records import Network, Sandbox
 from linkspan.errors import LinkspanError, RuntimeFailed
 from linkspan.names import control, process
 from linkspan.names.records import Change, Host, Names, Resolver, Zone
-from linkspan.names.resolvconf import HOST_FILE, HostFile, resolv_conf_of_host
+from linkspan.names.resolvconf import HOST_FILE, HostFile, resolv_conf, resolv_conf_of_host
 from linkspan.names.table import change_of, describe_names, resolver_of, zone_of
 
 log = logging.getLogger("linkspan.names")
@@ -123,9 +123,12 @@ class NamesService:
 
     def resolv_conf(self, sandbox: Sandbox, networks: Mapping[str, Network]) -> str | None:
         """The text of a container's /etc/resolv.conf; None when nobody answers it here."""
-        if resolver_of(sandbox, networks) is None:
-            return None
-        return resolv_conf_of_host(HostFile(self._host_file).configuration)
+        stated = sandbox.dns_search, sandbox.dns_options
+        if resolver_of(sandbox, networks) is not None:
+            return resolv_conf_of_host(HostFile(self._host_file).configuration, *stated)
+        if sandbox.dns and not sandbox.host_mode:
+            return resolv_conf(*stated, servers=sandbox.dns)
+        return None
 
     # The process
 

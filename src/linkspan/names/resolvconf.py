@@ -50,19 +50,22 @@ def is_server(text: str) -> bool:
     return True
 
 
-def resolv_conf(search: Sequence[str] = (), options: Sequence[str] = ()) -> str:
+def resolv_conf(
+    search: Sequence[str] = (), options: Sequence[str] = (), servers: Sequence[str] = (ADDRESS,)
+) -> str:
     """A container's resolv.conf.
 
     Unless `options` has its own ndots, names are tried as they are first ("ndots:0"): a
     container's name has no dot, and would otherwise be sought in every search domain before.
     """
     stated = list(options)
-    if not any(option.startswith("ndots:") for option in stated):
+    if ADDRESS in servers and not any(option.startswith("ndots:") for option in stated):
         stated.append("ndots:0")
-    lines = [f"nameserver {ADDRESS}"]
+    lines = [f"nameserver {server}" for server in servers]
     if search:
         lines.append(f"search {' '.join(search)}")
-    lines.append(f"options {' '.join(stated)}")
+    if stated:
+        lines.append(f"options {' '.join(stated)}")
     return "\n".join(lines) + "\n"
 
 

@@ -43,9 +43,7 @@ def hosts_of(sandbox: Sandbox, networks: Mapping[str, Network]) -> tuple[Host, .
     )
 
 
-def resolver_of(
-    sandbox: Sandbox, networks: Mapping[str, Network], servers: tuple[str, ...] = ()
-) -> Resolver | None:
+def resolver_of(sandbox: Sandbox, networks: Mapping[str, Network]) -> Resolver | None:
     """How a sandbox asks; None when it is on no network with names.
 
     Names are looked up first on the network that carries its default route, then in the
@@ -63,7 +61,7 @@ def resolver_of(
         inode=sandbox.inode,
         networks=named,
         external=any(not networks[e.network].internal for e in sandbox.endpoints),
-        servers=servers,
+        servers=sandbox.dns,
     )
 
 

@@ -59,6 +59,9 @@ class Containers(Access):
             ports=request.ports,
             labels=request.labels,
             hostname=request.hostname or short_id(record.id),
+            dns=request.dns,
+            dns_search=request.dns_search,
+            dns_options=request.dns_options,
         )
         if dry_run:
             return await self._engine.create_sandbox(wanted, dry_run=True)
