@@ -180,22 +180,29 @@ def _answer(
 
 
 def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | None) -> None:
-    """A datagram socket of all addresses may answer from another one than it was asked at."""
+    """A datagram socket of all addresses may answer from another address than it was asked at,
+    and by another way: unless its program takes care, the kernel chooses both.
+    """
     if packet.protocol != 17 or listener is None or to_number(listener.address) != 0:
         return
     place = journey.place(packet)
     query = Query(packet.version, packet.destination, protocol=17)
     way = find_way(place, query, journey.choices)
     usual = None if way is None else choose_source(place, way, packet.destination, packet.version)
-    if usual is None or usual == packet.source:
+    if usual is None:
         return
-    asked = to_text(packet.source, packet.version)
-    own = to_text(usual, packet.version)
-    packet.source = journey.choices.choose(
-        f"from which address the program in {place.name} answers",
-        (usual, packet.source),
-        (f"{own}, which the kernel chooses", f"{asked}, which it was asked at"),
-    )
+    same = find_way(place, query._replace(source=packet.source), journey.choices)
+    asked, own = (to_text(number, packet.version) for number in (packet.source, usual))
+    careless = usual == packet.source and same == way
+    if not careless:
+        careless = journey.choices.choose(
+            f"from which address the program in {place.name} answers",
+            (True, False),
+            (f"{own}, which the kernel chooses", f"{asked}, which it was asked at"),
+        )
+    if careless:
+        packet.source = usual
+        journey.connected_unbound = True
 
 
 def _follow_up(
