@@ -110,7 +110,7 @@ def test_what_holds_a_router_back_is_told():
         (hole,) = [h for h in find_holes(configuration) if h.kind == "several_networks"]
         return hole.open_to
 
-    assert "translation of its own" in way("web", "back")
+    assert "one way by translation" in way("web", "back")
     assert "by routing: loose checks no sources" in way("web", "loose")
     assert "not by routing" in way("web", "back", policies=("no-routing",))
 

@@ -108,7 +108,7 @@ def _several_networks(sandbox: Sandbox, configuration: Configuration) -> Hole:
     elif unchecked:
         how = f"routing: {', '.join(unchecked)} checks no sources"
     else:
-        how = "a program in it that relays, or translation of its own; plain routing is dropped"
+        how = "a program in it that relays, or one way by translation; routing is dropped"
     last = max(map(sandbox.opening, sandbox.endpoints), key=_when)
     return Hole(
         kind="several_networks",
