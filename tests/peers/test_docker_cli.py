@@ -164,6 +164,8 @@ def test_a_sandbox_is_connected_and_disconnected_while_it_runs(docker: Docker) -
     assert there["back"]["IPAMConfig"] == {"IPv4Address": "10.30.0.200"}
     assert (there["back"]["IPAddress"], there["back"]["IPPrefixLen"]) == ("10.30.0.200", 24)
     assert there["back"]["Aliases"] == ["cart"]
+    if "DNSNames" in there["back"]:  # a command line from 25.0 on shows it
+        assert there["back"]["DNSNames"] == ["shop", "cart", shop["id"][:12]]
     assert there["front"]["Gateway"] == "10.20.0.1"
     (back,) = docker.json("network", "inspect", "back")
     members = {one["Name"]: one["IPv4Address"] for one in back["Containers"].values()}
@@ -321,3 +323,26 @@ def test_a_restart_of_the_daemon_ends_the_stream_and_keeps_the_past(docker: Dock
     wait_until(lambda: not listening.running, "docker events to end")
     past = docker("events", "--since", began, "--until", f"{time.time():.3f}")
     assert len(re.findall(r"network create \w+ \(name=web", past)) == 1
+
+
+def test_dockers_option_names_mean_the_same_here(docker: Docker) -> None:
+    written = {
+        "com.docker.network.bridge.enable_ip_masquerade": "false",
+        "com.docker.network.bridge.gateway_mode_ipv4": "routed",
+        "com.docker.network.bridge.gateway_mode_ipv6": "nat",
+        "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1",
+    }
+    options = [word for name, value in written.items() for word in ("-o", f"{name}={value}")]
+    docker("network", "create", "--ipv6", "--subnet", "fd00:20::/64", *options, "web")
+    assert docker.json("network", "inspect", "-f", "{{json .Options}}", "web") == written
+    ours = docker.site.daemon.get("/v1/networks/web")["options"]
+    assert ours == {
+        "masquerade": "false",
+        "gateway_mode_ipv4": "routed",
+        "gateway_mode_ipv6": "nat",
+        "host_binding": "127.0.0.1",
+    }
+    said = docker.refused(
+        "network", "create", "-o", "com.docker.network.bridge.enable_icc=perhaps", "x"
+    )
+    assert "com.docker.network.bridge.enable_icc='perhaps'" in said

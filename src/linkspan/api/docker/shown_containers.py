@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import msgspec
 
 from linkspan.api.docker.shown_endpoints import EndpointSettings, network_mode, show_endpoints
+from linkspan.api.docker.shown_ports import PortBinding, PortSummary, bind_ports, list_ports
 from linkspan.api.docker.times import show_length, show_moment
-from linkspan.drivers.records import Network, PublishedPort, Sandbox
+from linkspan.drivers.records import Network, Sandbox
 from linkspan.engine.containers.records import ContainerRecord
 
 STATES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
@@ -24,22 +25,6 @@ class Place(msgspec.Struct, frozen=True):
 
     by_id: Mapping[str, Network]
     by_name: Mapping[str, Network]
-
-
-class PortSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One published port."""
-
-    host_ip: str = msgspec.field(name="IP")
-    port: int = msgspec.field(name="PrivatePort")
-    host_port: int = msgspec.field(name="PublicPort")
-    protocol: str = msgspec.field(name="Type")
-
-
-class PortBinding(msgspec.Struct, frozen=True, rename="pascal"):
-    """Where on the host a port is published; Docker writes the number as text."""
-
-    host_ip: str
-    host_port: str
 
 
 class HostConfigSummary(msgspec.Struct, frozen=True, rename="pascal"):
@@ -183,29 +168,6 @@ def describe_state(sandbox: Sandbox, record: ContainerRecord | None, now: float)
         ago = f" {show_length(now - ended)} ago" if ended is not None else ""
         return f"{state.capitalize()} ({code or 0}){ago}"
     return "Removal In Progress" if state == "removing" else state.capitalize()
-
-
-def list_ports(ports: tuple[PublishedPort, ...]) -> list[PortSummary]:
-    """Published ports one by one, as Docker lists ranges too."""
-    return [
-        PortSummary(
-            host_ip=one.host_ip,
-            port=one.port + offset,
-            host_port=one.host_port + offset,
-            protocol=one.protocol,
-        )
-        for one in ports
-        for offset in range(one.host_port_end - one.host_port + 1)
-    ]
-
-
-def bind_ports(ports: tuple[PublishedPort, ...]) -> dict[str, list[PortBinding]]:
-    """Published ports by what they lead to, "80/tcp"."""
-    bindings: dict[str, list[PortBinding]] = {}
-    for one in list_ports(ports):
-        there = bindings.setdefault(f"{one.port}/{one.protocol}", [])
-        there.append(PortBinding(one.host_ip, str(one.host_port)))
-    return bindings
 
 
 def summarise(

@@ -8,6 +8,7 @@ import msgspec
 
 from linkspan.api.docker.shown_networks import implied_network
 from linkspan.drivers.records import Endpoint, Network, Sandbox
+from linkspan.names.table import SHORT_ID
 
 
 class EndpointIPAM(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,7 +61,7 @@ def show_endpoint(
         gateway_ipv6=endpoint.gateway_ipv6 or "",
         address_ipv6=endpoint.address_ipv6 or "",
         prefix_length_ipv6=_length(endpoint.ipv6),
-        names=[sandbox.name, *endpoint.aliases] if named else None,
+        names=_names(sandbox, endpoint) if named else None,
     )
 
 
@@ -87,6 +88,10 @@ def network_mode(sandbox: Sandbox, networks: Mapping[str, Network]) -> str:
         return implied
     first = sandbox.endpoints[0].network
     return networks[first].name if first in networks else first
+
+
+def _names(sandbox: Sandbox, endpoint: Endpoint) -> list[str]:
+    return list(dict.fromkeys((sandbox.name, *endpoint.aliases, sandbox.id[:SHORT_ID])))
 
 
 def _length(with_length: str | None) -> int:
