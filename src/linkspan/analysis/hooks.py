@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from linkspan.analysis.journey import Ending, Journey
+from linkspan.analysis.outcomes import Decision
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.ruleset import LoadedChain
 from linkspan.analysis.ruling import CompiledRule
-from linkspan.analysis.statements import Decision
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.translation import apply_translation, needs_translation, settle
 from linkspan.dataplane.rules import Reject

@@ -12,10 +12,10 @@ from collections import defaultdict
 from functools import cached_property
 from typing import NamedTuple
 
+from linkspan.analysis.lookups import Sets
 from linkspan.analysis.place import Place
 from linkspan.analysis.ruling import CompiledRule
 from linkspan.analysis.sets import Collection, from_elements
-from linkspan.analysis.statements import Sets
 from linkspan.dataplane.objects import Element
 from linkspan.dataplane.rules import Chain, Table
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from linkspan.analysis.lookups import Sets
+from linkspan.analysis.outcomes import Decision, Run
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
-from linkspan.analysis.statements import Compiled, Decision, Run, Sets, compile_statement
+from linkspan.analysis.statements import Compiled, compile_statement
 from linkspan.dataplane.rules import FirewallRule
 from linkspan.dataplane.ruletext import rule_text
 
