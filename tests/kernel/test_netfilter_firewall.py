@@ -264,11 +264,15 @@ def test_the_generation_grows_with_every_change(
 # Ownership ----------------------------------------------------------------------------
 
 
+def skip_without_owners(firewall: Firewall) -> None:
+    if not firewall.supports_owner():
+        pytest.skip("tables that belong to a socket and outlive it: Linux 6.9")
+
+
 @pytest.fixture
 def owner(opened: Callable[..., Firewall]) -> Firewall:
     made = opened(own=True)
-    if not made.supports_owner():
-        pytest.skip("tables that belong to a socket and outlive it: Linux 6.9")
+    skip_without_owners(made)
     made.transaction([Add(TABLE), *added(port(1))])
     return made
 
@@ -332,6 +336,7 @@ def test_a_table_made_without_an_owner_cannot_be_claimed_but_replaced(
     opened: Callable[..., Firewall], firewall: Firewall, lab: Lab, host: Namespace
 ) -> None:
     owner = opened(own=True)
+    skip_without_owners(owner)
     assert not owner.claim("inet", TABLE.name)
     assert not owner.claim("inet", "missing")
     assert owner.read("inet", "missing") == (None, ())
