@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from lab import Lab, Namespace
@@ -345,4 +346,36 @@ def test_sets_and_their_elements_list_as_if_nft_had_loaded_them(
 def test_our_own_layout_lists_as_if_nft_had_loaded_it(
     lab: Lab, host: Namespace, firewall: Firewall, table: Table
 ) -> None:
-    check(lab, host, firewall, table, [])
+    check(lab, host, firewall, readable(table), [])
+
+
+def readable(table: Table) -> Table:
+    """A table without what nft 1.0.6 has no word for: the target of a neighbour message."""
+    chains = tuple(
+        msgspec.structs.replace(
+            chain,
+            rules=tuple(
+                rule
+                for rule in chain.rules
+                if not any(
+                    isinstance(part, Match)
+                    and isinstance(part.left, Concat)
+                    and Payload("icmpv6", "taddr") in part.left.parts
+                    for part in rule.statements
+                )
+            ),
+        )
+        for chain in table.chains
+    )
+    return msgspec.structs.replace(table, chains=chains)
+
+
+def test_the_target_of_a_neighbour_message_is_read_where_rfc_4861_has_it(
+    lab: Lab, host: Namespace, firewall: Firewall
+) -> None:
+    firewall.transaction([Add(layout.BRIDGE_TABLE)])
+    listed = lab.run(host, "nft list chain bridge linkspan check_sources6").stdout
+    # 64 bits into the message, 128 bits long.
+    assert (
+        "icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @sources6" in listed
+    )

@@ -78,6 +78,8 @@ class Lab:
             for address in [addresses] if isinstance(addresses, str) else addresses:
                 if address:
                     self.address(end, name, address)
+            # A wire works at once: nobody waits until its link-local address is found unique.
+            self.run(end, ["sysctl", "-qw", f"net.ipv6.conf.{name}.accept_dad=0"])
             places.run_ip("-n", end.name, "link", "set", name, "up")
 
     def address(self, place: Namespace, link: str, address: str) -> None:

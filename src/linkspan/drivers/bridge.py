@@ -98,7 +98,7 @@ class BridgeDriver:
                 mtu=network.mtu,
                 up=True,
                 alias=f"linkspan:network:{network.id}",
-                ipv6_link_local=network.gateway_ipv6 is not None,
+                ipv6_link_local=False,
             ),
             Sysctl(path=f"ipv4/conf/{name}/forwarding", value="1"),
             # A port published on the host's loopback leads here with source 127.0.0.1.
@@ -116,8 +116,13 @@ class BridgeDriver:
         if network.has_ipv6:
             # The host takes no routes from its containers.
             objects.append(Sysctl(path=f"ipv6/conf/{name}/accept_ra", value="0"))
+        if network.gateway_ipv6 is not None:
+            # What is forwarded asks for neighbours from here (ndisc_send_ns in net/ipv6/ndisc.c).
+            # The kernel's own would be of no use until it was found unique, a second or two.
+            own = f"{link_local(stable_mac(network.id))}/64"
+            objects.append(Address(link=name, address=own, nodad=True))
         if _is_nat(network, 6):
-            objects.append(stand_in_route(name))
+            objects.append(stand_in_route(network.id, name))
         return DataPlane(objects)
 
     def describe_endpoint(

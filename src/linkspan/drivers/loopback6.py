@@ -91,14 +91,18 @@ MASQUERADE = FirewallRule(
 )
 
 
-def stand_in_route(interface: str) -> Route:
-    """The route by which answers to the stand-in are the host's own; one a bridge."""
+def stand_in_route(network_id: str, interface: str) -> Route:
+    """The route by which answers to the stand-in are the host's own.
+
+    One a bridge, so that it goes with it. Any of them will do; the kernel wants each to have
+    a metric of its own.
+    """
     return Route(
         destination=f"{STAND_IN}/128",
         link=interface,
         table=255,
         type="local",
-        metric=1024,
+        metric=1024 + int(network_id[:7], 16),
         protocol=ROUTE_PROTOCOL,
     )
 
