@@ -7,8 +7,8 @@ be asked as well as any other.
 from __future__ import annotations
 
 import errno
+import os
 import random
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _LARGEST = 65535
 Answered = Callable[[bytes | None], None]
 """Called with an answer, or with None when the server could not be asked."""
 
-_random = random.SystemRandom()
+_random = random.SystemRandom()  # `secrets` would load all of OpenSSL
 
 
 def _address(server: str) -> tuple[int, tuple[object, ...]]:
@@ -68,9 +68,9 @@ class Channel:
 
         Gives the id that was chosen. Raises OSError.
         """
-        number = secrets.randbits(16)
+        number = _random.getrandbits(16)
         while number in self._waiting:
-            number = secrets.randbits(16)
+            number = _random.getrandbits(16)
         self._uses += 1
         self._socket.send(number.to_bytes(2, "big") + tail)
         self._waiting[number] = question, answered
@@ -169,7 +169,7 @@ class Exchange:
         self._loop = loop
         self._question = question
         self._answered = answered
-        self._number = secrets.token_bytes(2)
+        self._number = os.urandom(2)
         message = self._number + tail
         self._unsent = len(message).to_bytes(2, "big") + message
         self._received = bytearray()
