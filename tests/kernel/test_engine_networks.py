@@ -115,3 +115,11 @@ def test_a_dry_run_makes_nothing_and_says_what_it_would(site: Site) -> None:
     assert "address 10.20.0.1/24" in text
     assert links(site).keys() == before
     assert len(site.daemon.get("/v1/networks")) == 3
+
+
+def test_a_network_keeps_its_mtu_when_its_last_member_leaves(site: Site) -> None:
+    network = site.network("small", "10.60.0.0/24", options={"mtu": "1400"})
+    shown = ["ip", "-o", "link", "show", network["interface"]]
+    site.sandbox("only", "small")
+    site.daemon.delete("/v1/sandboxes/only?force=true")
+    assert "mtu 1400 " in site.lab.run(site.host, shown).stdout

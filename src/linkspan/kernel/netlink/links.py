@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from linkspan.dataplane.links import Veth, Vxlan
+from linkspan.dataplane.links import Bridge, Veth, Vxlan
 from linkspan.dataplane.objects import BridgePort, Link
 from linkspan.kernel.netlink import linkkinds, wire
 from linkspan.kernel.netlink.text import mac_bytes
@@ -70,16 +70,18 @@ def create(
     exists (rtnl_create_link leaves them out), so they follow in a message of their own,
     and the link is brought up last when it must not get a link-local address.
     `peer_namespace` is an open file descriptor of the namespace that a veth's peer is
-    born in; None is the link's own. A peer is born down (veth_open refuses it while the
+    born in; None is the link's own. A bridge's MTU is set afterwards too: one that it was
+    born with, the kernel lets follow its ports (br_mtu_auto_adjust). A peer is born down (veth_open refuses it while the
     pair is being tied): in another namespace bring it up with `bring_up_peer` there.
     With `own_namespace`, an open descriptor, the link is born there, while its parent is in
     the namespace of the first message; all others are for the link's own.
     """
     late_up = link.ipv6_link_local is not None
+    late_mtu = isinstance(link.kind, Bridge)
     parts = [wire.attribute_text(IFNAME, link.name)]
     if link.mac is not None:
         parts.append(wire.attribute(ADDRESS, mac_bytes(link.mac)))
-    if link.mtu is not None:
+    if link.mtu is not None and not late_mtu:
         parts.append(wire.attribute_u32(MTU, link.mtu))
     if link.master:
         parts.append(wire.attribute_u32(MASTER, index_of(link.master)))
@@ -101,6 +103,8 @@ def create(
     header = bytes(INFO_SIZE) if late_up else info.pack(0, 0, 0, *flags)
     messages = [wire.pack_message(NEWLINK, wire.CREATE | wire.EXCLUDE, 0, header + b"".join(parts))]
     settings = _settings(link)
+    if late_mtu and link.mtu is not None:
+        settings.append(wire.attribute_u32(MTU, link.mtu))
     if settings:
         messages.append(_set(link.name, settings))
     if late_up and flags[1]:
