@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 
 import pytest
@@ -13,11 +12,12 @@ from linkspan.kernel import namespaces
 from walks.shrinking import shrink
 from walks.worlds import compare, in_kernel, make_flows, make_world
 
-FIRST = int(os.environ.get("LINKSPAN_WALK_SEED", str(int(time.time()) % 1_000_000)))
+FIRST = int(os.environ.get("LINKSPAN_WALK_SEED", "100"))
+"""The same worlds every time, so that a failure is news; another seed shows other worlds."""
 FLOWS = int(os.environ.get("LINKSPAN_WALK_FLOWS", "1200"))
 """More of them for a long run: LINKSPAN_WALK_FLOWS=20000 takes about five minutes."""
 A_WORLD = 60
-KNOWN = (20, 54, 1219, 1228, 1321, 1340, 2078, 2080)
+KNOWN = (54, 1219, 1228, 1321, 1340, 2078, 2080, 2693, 10057, 10074)
 """Worlds that once showed a difference, each another piece of the kernel."""
 
 
@@ -46,7 +46,7 @@ def test_worlds_that_once_differed(seed: int, run_world: Callable[[int], int]):
 
 
 def test_the_walk_says_what_the_kernel_does(run_world: Callable[[int], int]):
-    print(f"first seed: {FIRST} (LINKSPAN_WALK_SEED={FIRST} repeats this)")
+    print(f"first seed: {FIRST} (LINKSPAN_WALK_SEED sets it)")
     said = 0
     worlds = FLOWS // A_WORLD
     for seed in range(FIRST, FIRST + worlds):

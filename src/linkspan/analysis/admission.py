@@ -29,10 +29,15 @@ class Refused(NamedTuple):
     reason: str
 
 
-def admit(place: Place, packet: Packet, link: str, choices: Choices) -> Admitted | Refused:
-    """What becomes of a packet that came in by a link, by its addresses now."""
+def admit(
+    place: Place, packet: Packet, link: str, choices: Choices, forwarding: bool = False
+) -> Admitted | Refused:
+    """What becomes of a packet that came in by a link, by its addresses now.
+
+    With `forwarding` an IPv6 packet counts as if this namespace forwarded.
+    """
     if packet.version == 6:
-        return _admit_ipv6(place, packet, link, choices)
+        return _admit_ipv6(place, packet, link, choices, forwarding)
     source, destination = packet.source, packet.destination
     if is_multicast(source, 4) or (source >> 24 == 0 and source != 0):
         return _martian(packet, link, f"source {to_text(source, 4)}")
@@ -144,7 +149,9 @@ def _own_source(place: Place, packet: Packet) -> Refused:
 # IPv6 ---------------------------------------------------------------------------------
 
 
-def _admit_ipv6(place: Place, packet: Packet, link: str, choices: Choices) -> Admitted | Refused:
+def _admit_ipv6(
+    place: Place, packet: Packet, link: str, choices: Choices, forwarding: bool
+) -> Admitted | Refused:
     for word, number in (("source", packet.source), ("destination", packet.destination)):
         if is_loopback(number, 6):
             return _martian(packet, link, f"{word} {to_text(number, 6)}")
@@ -159,14 +166,15 @@ def _admit_ipv6(place: Place, packet: Packet, link: str, choices: Choices) -> Ad
         if place.has_address(packet.destination, 6, link):
             return Admitted(Way("local", "lo", None, None, 128, "local"))
         return Refused(Disposition.NOT_FORWARDED, "link-local addresses are not routed")
+    forwards = forwarding or place.forwards(link, 6)
     way = find_way(place, query, choices)
     if way is None or way.type in REFUSALS:
-        if not place.forwards(link, 6):
+        if not forwards:
             return _not_forwarding(place, link, 6)
         return _no_route(place, packet, way)
     if way.type in ("local", "anycast"):
         return Admitted(way)
-    if not place.forwards(link, 6):
+    if not forwards:
         return _not_forwarding(place, link, 6)
     if is_link_local(packet.source, 6) or packet.source == 0:
         return Refused(

@@ -44,9 +44,10 @@ def bridge_in(journey: Journey, packet: Packet, port: str) -> Outcome:
 
 def _aim_again(journey: Journey, place: Place, packet: Packet, bridge: str) -> Ending | None:
     """A new destination needs a new MAC (br_nf_pre_routing_finish): a neighbour on this very
-    bridge, or the bridge itself, which then routes.
+    bridge, or the bridge itself, which then routes. IPv4 asks whether the bridge forwards even
+    for what only turns around, IPv6 does not.
     """
-    admitted = admit(place, packet, bridge, journey.choices)
+    admitted = admit(place, packet, bridge, journey.choices, forwarding=packet.version == 6)
     if not isinstance(admitted, Admitted):
         return journey.end(admitted.disposition, packet, admitted.reason)
     way = admitted.way

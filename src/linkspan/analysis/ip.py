@@ -12,7 +12,7 @@ from linkspan.analysis.neighbours import Unreachable, resolve
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.routing import REFUSALS, Query, Way, describe_next, find_way
-from linkspan.analysis.source import choose_source
+from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import Disposition
 
 
@@ -25,6 +25,9 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
     journey.recorder.enter(place.name)
     packet.input_link = None
     source = packet.source or None
+    if source is None and packet.version == 6:
+        source = _source_without_route(journey, place, packet, bound)
+        packet.source = source or 0
     asked = None if journey.connected_unbound else source
     way = _route_output(journey, place, packet, asked, bound)
     if isinstance(way, Ending):
@@ -60,6 +63,19 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
             packet.output_link = "lo" if way.type == "local" else way.link
             _tell_route(journey, packet, way, "now sends")
     return _leave(journey, packet, way)
+
+
+def _source_without_route(
+    journey: Journey, place: Place, packet: Packet, bound: str | None
+) -> int | None:
+    """An IPv6 route that refuses counts as none until an address is chosen: with it another
+    policy rule may hold (ip6_dst_lookup_tail).
+    """
+    query = Query(6, packet.destination, output_link=bound, mark=packet.mark)
+    way = find_way(place, query, journey.choices)
+    if way is not None and way.type not in REFUSALS:
+        return None
+    return select_ipv6(place, "lo", packet.destination)
 
 
 def _reroutes(journey: Journey, packet: Packet) -> bool:

@@ -28,8 +28,8 @@ from linkspan.analysis.journey import (
 from linkspan.analysis.neighbours import find_for_stranger
 from linkspan.analysis.packet import ACK, ECHO_REPLY, SYN, Packet, first_packet
 from linkspan.analysis.relay import relayed_flow
-from linkspan.analysis.routing import Query, find_way
-from linkspan.analysis.source import choose_source
+from linkspan.analysis.routing import REFUSALS, Query, find_way
+from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
 from linkspan.analysis.view import View
 from linkspan.dataplane.sockets import Listener
@@ -188,7 +188,14 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
     place = journey.place(packet)
     query = Query(packet.version, packet.destination, protocol=17)
     way = find_way(place, query, journey.choices)
-    usual = None if way is None else choose_source(place, way, packet.destination, packet.version)
+    refused = way is None or way.type in REFUSALS
+    if packet.version == 6 and refused:
+        # A first answer that is an error counts as none: the address is chosen without a link.
+        usual = select_ipv6(place, "lo", packet.destination)
+    else:
+        usual = (
+            None if way is None else choose_source(place, way, packet.destination, packet.version)
+        )
     if usual is None:
         return
     same = find_way(place, query._replace(source=packet.source), journey.choices)
@@ -202,7 +209,7 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
         )
     if careless:
         packet.source = usual
-        journey.connected_unbound = True
+        journey.connected_unbound = not refused
 
 
 def _follow_up(
