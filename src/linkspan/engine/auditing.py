@@ -13,6 +13,14 @@ import msgspec
 
 from linkspan.drivers.options import parse_boolean
 from linkspan.drivers.records import Network, Opening, PublishedPort, Sandbox
+from linkspan.drivers.underlay import (
+    has_host_access,
+    is_underlay,
+    leads_nowhere,
+    mode_of,
+    parent_of,
+    shim_name,
+)
 from linkspan.engine.policies import NO_ROUTING, Policy
 
 EVERY_ADDRESS = ("0.0.0.0", "::")
@@ -132,6 +140,21 @@ def _holes_of_network(network: Network, members: int) -> Iterator[Hole]:
     def hole(kind: str, what: str, open_to: str) -> Hole:
         return Hole(kind=kind, name=network.name, what=what, open_to=open_to, opening=made)
 
+    if is_underlay(network):
+        if not leads_nowhere(network):
+            yield hole(
+                "underlay",
+                f"its members are on the segment of {parent_of(network)} themselves "
+                f"({network.driver}, {mode_of(network)})",
+                "every neighbour there, on every port: no firewall of this host sees the frames",
+            )
+        if has_host_access(network):
+            yield hole(
+                "host_access",
+                f"the host is on it by {shim_name(network)}",
+                "programs of this host; members reach the host's ports by it",
+            )
+        return
     if not network.interface:
         return
     routed = sorted(

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from linkspan.dataplane import HOST, Address, DataPlane, Link, Route
+from linkspan.dataplane import HOST, Add, Address, DataPlane, Link, Remove, Route
 from linkspan.drivers.records import Network
 from linkspan.drivers.registry import driver
 from linkspan.drivers.underlay import is_underlay, leads_nowhere, parent_of
@@ -98,11 +98,13 @@ class Networks:
 
     async def _try_parent(self, network: Network) -> None:
         """Find out whether the kernel lets a parent carry links of containers."""
-        for change in trials(network, alone=not self._core.parents.networks_on(parent_of(network))):
+        core = self._core
+        for link in trials(network, alone=not core.parents.networks_on(parent_of(network))):
             try:
-                await self._core.writer.apply(change)
+                await core.writer.apply((Add(link),))
+                await core.writer.apply((Remove(link),))
             except KernelRefused as error:
-                if not is_beside_the_point(network, change, error):
+                if not is_beside_the_point(network, link, error):
                     raise refusal_of(network, error) from error
 
     def _own_plane(self, network: Network) -> DataPlane:

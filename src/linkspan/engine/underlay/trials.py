@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import errno
 
-from linkspan.dataplane import Add, Change, Ipvlan, Link, Macvlan, Remove
+from linkspan.dataplane import Ipvlan, Link, Macvlan
 from linkspan.drivers.records import Network
 from linkspan.drivers.underlay import leads_nowhere, mode_of, parent_of, split_vlan
-from linkspan.engine.changes import subject
 from linkspan.errors import Conflict, KernelRefused, LinkspanError, Unsupported
 
 
-def trials(network: Network, *, alone: bool) -> list[Change]:
-    """Links on the parent, each made and removed at once: what the kernel says to it counts.
+def trials(network: Network, *, alone: bool) -> list[Link]:
+    """Links on the parent, to be made and removed at once: what the kernel says to it counts.
 
     A new ipvlan link sets the mode of all links on a parent, so those that another program may
     have there are found by trying macvlan first. `alone` says that no network of ours is there.
@@ -25,15 +24,13 @@ def trials(network: Network, *, alone: bool) -> list[Change]:
         if alone:
             kinds.append(Macvlan(parent=parent, mode="private"))
         kinds.append(Ipvlan(parent=parent, mode=mode_of(network), flag=network.options["flag"]))
-    links = [Link(name=name, kind=kind, alias=f"linkspan:network:{network.id}") for kind in kinds]
-    return [(Add(link), Remove(link)) for link in links]
+    return [Link(name=name, kind=kind, alias=f"linkspan:network:{network.id}") for kind in kinds]
 
 
-def is_beside_the_point(network: Network, change: Change, error: KernelRefused) -> bool:
+def is_beside_the_point(network: Network, link: Link, error: KernelRefused) -> bool:
     """Whether a trial failed only because the kernel lacks what no container needs here."""
-    item = subject(change[0])
-    other = isinstance(item, Link) and isinstance(item.kind, Macvlan)
-    return network.driver == "ipvlan" and other and error.errno == errno.EOPNOTSUPP
+    other = network.driver == "ipvlan" and isinstance(link.kind, Macvlan)
+    return other and error.errno == errno.EOPNOTSUPP
 
 
 def refusal_of(network: Network, error: KernelRefused) -> LinkspanError:
