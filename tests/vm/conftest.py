@@ -159,7 +159,9 @@ def _find_lacking() -> str:
     venv = Path(os.environ.get("LINKSPAN_VENV", ROOT / ".venv"))
     programs = {"qemu-system-x86_64": None, "depmod": None, "vng": str(venv / "bin")}
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    missing = [name for name, where in programs.items() if not shutil.which(name, path=where or path)]
+    missing = [
+        name for name, where in programs.items() if not shutil.which(name, path=where or path)
+    ]
     return f"not installed: {', '.join(missing)} (scripts/setup installs them)" if missing else ""
 
 

@@ -20,7 +20,9 @@ def test_it_is_a_machine_of_its_own():
 def test_it_makes_links_of_a_kind(netns, lab, kind):
     place = netns("kinds")
     lab.run(place, ["ip", "link", "add", "parent", "type", "dummy"])
-    more = {"dummy": [], "vlan": ["id", "20"]}.get(kind, ["mode", "bridge" if kind == "macvlan" else "l2"])
+    more = {"dummy": [], "vlan": ["id", "20"]}.get(
+        kind, ["mode", "bridge" if kind == "macvlan" else "l2"]
+    )
     link = [] if kind == "dummy" else ["link", "parent"]
     lab.run(place, ["ip", "link", "add", *link, "name", "made", "type", kind, *more])
     shown = lab.run(place, ["ip", "-d", "link", "show", "made"])
@@ -30,5 +32,3 @@ def test_it_makes_links_of_a_kind(netns, lab, kind):
 def test_what_it_writes_to_this_checkout_is_refused():
     with pytest.raises(OSError, match="Read-only"):
         (Path(__file__).parents[2] / "written").touch()
-
-

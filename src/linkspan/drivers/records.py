@@ -55,6 +55,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool = False
     interface: str = ""
     mtu: int = 1500
+    ipam: str = "default"
+    """Who chooses IPv4 addresses: default (linkspan), or dhcp (a server on the segment)."""
+    dhcp_gateway: str | None = None
+    """The gateway instead of the one that the DHCP server names."""
     created: float = 0.0
     created_by: Actor | None = None
 
@@ -77,6 +81,24 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     def forwards_ipv6(self) -> bool:
         """Whether the host forwards IPv6 packets from and to its bridge."""
         return self.driver == "bridge" and self.has_ipv6 and not self.internal
+
+
+class DhcpLease(msgspec.Struct, frozen=True, kw_only=True):
+    """What a DHCP server gave an endpoint. Times are seconds since 1970; None: without end."""
+
+    address: str
+    """With its prefix length."""
+    server: str
+    server_mac: str
+    """Whom frames to the server go to: itself, or the router that relays to it."""
+    acquired: float
+    """When what was last granted was asked for."""
+    renew_at: float | None = None
+    rebind_at: float | None = None
+    expires: float | None = None
+    router: str | None = None
+    dns: tuple[str, ...] = ()
+    domain: str | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,6 +126,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Which of ipv4, ipv6 and mac were asked for: they stay when the others are released."""
     preferred: tuple[str, ...] = ()
     """Addresses that it had before they were released: it gets them again if they are free."""
+    lease: DhcpLease | None = None
+    """Where its IPv4 address is from, on a network whose addresses come by DHCP."""
+    awaits_lease: bool = False
+    """It has not had a lease yet, and whoever asked for it waits for one."""
 
     @property
     def address(self) -> str | None:
