@@ -67,6 +67,16 @@ def network() -> None:
 )
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label it.")
 @click.option("--internal", is_flag=True, help="Without a way out of the network.")
+@click.option(
+    "--ipv4/--no-ipv4",
+    default=None,
+    help="With IPv4. Default: yes, unless only IPv6 subnets are stated.",
+)
+@click.option(
+    "--ipv6/--no-ipv6",
+    default=None,
+    help="With IPv6; a subnet of unique local addresses is chosen unless one is stated.",
+)
 @format_option
 @changes
 def create(
@@ -79,6 +89,8 @@ def create(
     options: tuple[str, ...],
     labels: tuple[str, ...],
     internal: bool,
+    ipv4: bool | None,
+    ipv6: bool | None,
     output: str,
     dry_run: bool,
 ) -> None:
@@ -86,6 +98,7 @@ def create(
 
     \b
     linkspan network create web --subnet 10.20.0.0/24
+    linkspan network create shop --ipv6
     linkspan network create dual --subnet 10.21.0.0/24 --subnet fd00:21::/64
     linkspan network create back --internal -o icc=false
     linkspan network create lan -d macvlan -o parent=eth1 --ip-range 192.168.7.64/26
@@ -97,6 +110,7 @@ def create(
         "options": read_pairs("--opt", options),
         "labels": read_pairs("--label", labels),
         "internal": internal,
+        **{k: v for k, v in (("ipv4", ipv4), ("ipv6", ipv6)) if v is not None},
     }
     made = connect().post("networks", body=body, dry_run=dry_run)
     if is_plan(made):

@@ -52,7 +52,7 @@ class Core:
         self.register = Register()
         self.addresses = Addresses()
         self.parents = Parents()
-        self.ports = Ports(host, settings.port_range)
+        self.ports = Ports(host, settings.port_range, self._host_binding)
         self.writer = Writer(host.apply_many)
         self.gate = Gate()
         self.uplinks: set[str] = set()
@@ -69,6 +69,9 @@ class Core:
         self.own_inode = host.identify("/proc/self/ns/net")
         self._later: set[asyncio.Task[None]] = set()
         self._released: set[str] = set()
+
+    def _host_binding(self, network: str) -> str | None:
+        return self.register.networks[network].options.get("host_binding")
 
     def describe(self, sandbox: Sandbox) -> DataPlane:
         """The sandbox's piece of the data plane."""

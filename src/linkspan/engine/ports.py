@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from linkspan.drivers.records import PublishedPort, Sandbox
 from linkspan.drivers.sandbox import publishing_endpoint
@@ -22,9 +22,16 @@ EVERY_ADDRESS = {4: "0.0.0.0", 6: "::"}
 class Ports:
     """Who has which host port."""
 
-    def __init__(self, host: Host, port_range: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        port_range: tuple[int, int],
+        binding_of: Callable[[str], str | None] = lambda network: None,
+    ) -> None:
+        """`binding_of` gives the host address that a network, by id, publishes on by default."""
         self._host = host
         self._range = port_range
+        self._binding_of = binding_of
         self._index = PortIndex()
 
     def assign(self, texts: Sequence[str], sandbox: Sandbox) -> tuple[PublishedPort, ...]:
@@ -49,7 +56,16 @@ class Ports:
                 )
         stated = {ip for s in specifications if (ip := s.host_ip)} - set(EVERY_ADDRESS.values())
         addresses = self._host.addresses() if stated else ()
-        every = [EVERY_ADDRESS[version] for version in versions]
+        every = self._default_addresses(sandbox, versions)
+        for specification in specifications:
+            if specification.host_ip is None and not every:
+                raise InvalidRequest(_why_not_bound(specification.text))
+        bound = set(every) - set(EVERY_ADDRESS.values())
+        if bound and (missing := bound - set(addresses or self._host.addresses())):
+            raise InvalidRequest(
+                f"ports are published on {min(missing)} by the network's option host_binding, "
+                "but this host has no such address; state a host address with each port"
+            )
         protocols = {s.protocol for s in specifications}
         try:
             return self._assign(texts, self._host.sockets(protocols), addresses, every)
@@ -57,6 +73,18 @@ class Ports:
             # Once more, so that the message can say whose socket it is.
             named = self._host.sockets(protocols, named=True)
             return self._assign(texts, named, addresses, every)
+
+    def _default_addresses(self, sandbox: Sandbox, versions: Sequence[int]) -> list[str]:
+        """Where a port is published whose host address is not stated."""
+        found = []
+        for version in versions:
+            endpoint = publishing_endpoint(sandbox, version)
+            binding = self._binding_of(endpoint.network) if endpoint is not None else None
+            if binding in (None, EVERY_ADDRESS[4]):
+                found.append(EVERY_ADDRESS[version])
+            elif binding is not None and (":" in binding) == (version == 6):
+                found.append(binding)
+        return found
 
     def _assign(
         self,
@@ -111,6 +139,13 @@ def _why_direct(text: str, address: str) -> str:
         f"port {text!r} cannot be published: the sandbox is on its physical segment itself "
         f"(macvlan, ipvlan) and is reached at {address}, every port; leave the port out, or put "
         "it on a network of driver bridge as well, which the port leads to then"
+    )
+
+
+def _why_not_bound(text: str) -> str:
+    return (
+        f"port {text!r}: the network's option host_binding is an address of the other IP version "
+        "than the sandbox has; state a host address with the port"
     )
 
 
