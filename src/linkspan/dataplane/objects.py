@@ -18,7 +18,7 @@ import msgspec
 from linkspan.dataplane.links import LinkKind
 
 HOST = "host"
-Key = tuple[str | int | None | tuple[object, ...], ...]
+Key = tuple[str | int | tuple[object, ...] | None, ...]
 
 
 class Object(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,1 +1,4 @@
+"""The page.
 
+Planned; nothing is here yet.
+"""

@@ -71,8 +71,9 @@ def create(
     and the link is brought up last when it must not get a link-local address.
     `peer_namespace` is an open file descriptor of the namespace that a veth's peer is
     born in; None is the link's own. A bridge's MTU is set afterwards too: one that it was
-    born with, the kernel lets follow its ports (br_mtu_auto_adjust). A peer is born down (veth_open refuses it while the
-    pair is being tied): in another namespace bring it up with `bring_up_peer` there.
+    born with the kernel lets follow its ports (br_mtu_auto_adjust). A peer is born down
+    (veth_open refuses it while the pair is being tied): in another namespace bring it up
+    with `bring_up_peer` there.
     With `own_namespace`, an open descriptor, the link is born there, while its parent is in
     the namespace of the first message; all others are for the link's own.
     """
