@@ -32,10 +32,13 @@ def pass_prerouting(journey: Journey, packet: Packet, bridge: str, port: str) ->
     place = journey.place(packet)
     packet.input_link, packet.output_link = port, None
     calls = packet.ether_type != "arp" and calls_ip_hooks(place, bridge, packet)
+    if not calls:
+        return pass_hook(journey, packet, "bridge", "prerouting")
+    packet.late_priority = _DIVERTED + int(_are_chains_first(journey, packet))
     ending = pass_hook(
-        journey, packet, "bridge", "prerouting", last_priority=_DIVERTED if calls else None
+        journey, packet, "bridge", "prerouting", last_priority=packet.late_priority - 1
     )
-    if ending is not None or not calls:
+    if ending is not None:
         return ending
     packet.input_link = bridge
     ending = pass_hook(journey, packet, packet.ether_type, "prerouting")
@@ -44,9 +47,24 @@ def pass_prerouting(journey: Journey, packet: Packet, bridge: str, port: str) ->
     return ending
 
 
+def _are_chains_first(journey: Journey, packet: Packet) -> bool:
+    """Whether chains of br_netfilter's own priority run before it: those that are younger than
+    the first bridge of the namespace, with which it came.
+    """
+    entries = journey.ruleset(packet.namespace).hook("bridge", "prerouting")
+    if not any(entry.priority == _DIVERTED for entry in entries):
+        return True
+    return journey.choices.choose(
+        f"when the bridge chains of priority {_DIVERTED} in {packet.namespace} were made",
+        (True, False),
+        ("after its first bridge: they run before the IP hooks",
+         "before its first bridge: they run behind the IP hooks"),
+    )  # fmt: skip
+
+
 def pass_late_prerouting(journey: Journey, packet: Packet) -> Ending | None:
     """The bridge's chains behind br_netfilter's."""
-    return pass_hook(journey, packet, "bridge", "prerouting", first_priority=_DIVERTED + 1)
+    return pass_hook(journey, packet, "bridge", "prerouting", first_priority=packet.late_priority)
 
 
 def pass_input(journey: Journey, packet: Packet, port: str) -> Ending | None:

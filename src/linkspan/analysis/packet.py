@@ -33,7 +33,7 @@ class Packet:
 
     __slots__ = (
         "carried", "connection", "destination", "destination_mac", "destination_port",
-        "direction", "ether_type", "flags", "icmp_type", "input_link", "mark",
+        "direction", "ether_type", "flags", "icmp_type", "input_link", "late_priority", "mark",
         "namespace", "operation", "output_link", "passed_prerouting", "port", "protocol",
         "route_kept", "source", "source_mac", "source_port", "state", "version", "vlan",
     )  # fmt: skip
@@ -60,6 +60,8 @@ class Packet:
         """What connection tracking made of it: none, new, established, related, invalid,
         untracked."""
         self.passed_prerouting = False
+        self.late_priority = 1
+        """Where a bridge's own prerouting goes on behind the IP hooks."""
         self.route_kept = False
         """It came over the loopback link, with the route that it was sent by."""
         self.carried: Carried | None = None
