@@ -12,14 +12,12 @@ import logging
 import os
 import subprocess
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping
-
-import msgspec
 
 from linkspan.drivers.records import Network, Sandbox
 from linkspan.errors import LinkspanError, RuntimeFailed
 from linkspan.names import control, process
+from linkspan.names.connection import Connection, Lost
 from linkspan.names.records import Change, Host, Names, Resolver, Zone
 from linkspan.names.resolvconf import HOST_FILE, HostFile, resolv_conf, resolv_conf_of_host
 from linkspan.names.table import change_of, describe_names, resolver_of, zone_of
@@ -33,10 +31,6 @@ _QUIET = 1.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
-class Lost(Exception):
-    """The connection to the names process ended."""
-
-
 class NamesService:
     """Names for the sandboxes of one daemon. The process starts when it is first needed."""
 
@@ -46,7 +40,7 @@ class NamesService:
         self._zones: dict[str, Zone] = {}
         self._hosts: dict[tuple[str, str], Host] = {}
         self._resolvers: dict[str, Resolver] = {}
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._connecting = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -152,7 +146,7 @@ class NamesService:
     def _is_there(self) -> bool:
         return os.path.exists(control.socket_path(self._run_dir))
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> Connection:
         """The connection to a running process of this version, which knows everything."""
         async with self._connecting:
             if self._connection is not None and not self._connection.lost:
@@ -168,9 +162,9 @@ class NamesService:
             self._watching = asyncio.create_task(self._watch(connection))
             return connection
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> Connection:
         try:
-            return await _Connection.open(control.socket_path(self._run_dir))
+            return await Connection.open(control.socket_path(self._run_dir))
         except OSError:
             pass
         if self._failed is not None and time.monotonic() < self._failed[0] + _QUIET:
@@ -182,20 +176,20 @@ class NamesService:
         except RuntimeFailed as error:
             self._failed = (time.monotonic(), error)
             raise
-        return await _Connection.open(control.socket_path(self._run_dir))
+        return await Connection.open(control.socket_path(self._run_dir))
 
-    async def _upgrade(self, connection: _Connection, found: control.Welcome) -> _Connection:
+    async def _upgrade(self, connection: Connection, found: control.Welcome) -> Connection:
         """Have the process become this version; its sockets stay open meanwhile."""
         log.info("the names process goes from version %s to %s", found.version, control.version())
         command = process.command(self._run_dir, self._host_file)
         await connection.request(control.Upgrade(command, dict(process.environment())))
         await connection.wait_lost()
         # The listening socket lives on: whoever connects waits for the new program.
-        connection = await _Connection.open(control.socket_path(self._run_dir))
+        connection = await Connection.open(control.socket_path(self._run_dir))
         await asyncio.wait_for(connection.request(control.Hello()), process.PATIENCE)
         return connection
 
-    async def _watch(self, connection: _Connection) -> None:
+    async def _watch(self, connection: Connection) -> None:
         """Start the process again when it ends, as long as somebody wants to ask."""
         await connection.wait_lost()
         pause = _FIRST_PAUSE
@@ -235,7 +229,7 @@ class NamesService:
         with contextlib.suppress(Lost, OSError):
             connection = self._connection
             if connection is None or connection.lost:
-                connection = await _Connection.open(control.socket_path(self._run_dir))
+                connection = await Connection.open(control.socket_path(self._run_dir))
             self._connection = connection
             await connection.request(control.Stop())
             await connection.wait_lost()
@@ -246,66 +240,3 @@ class NamesService:
         for name in (control.LOCK, control.LOG, f"{control.LOG}.1"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._run_dir, name))
-
-
-class _Connection:
-    """Requests and their replies, in order, over the control socket."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        self._waiting: deque[asyncio.Future[control.Reply]] = deque()
-        self._reading = asyncio.create_task(self._read(reader))
-
-    @classmethod
-    async def open(cls, path: str) -> _Connection:
-        """Connect. Raises OSError."""
-        # A socket's address has room for 107 bytes; a folder's descriptor makes any path short.
-        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
-        try:
-            short = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-            reader, writer = await asyncio.open_unix_connection(short)
-        finally:
-            os.close(folder)
-        return cls(reader, writer)
-
-    @property
-    def lost(self) -> bool:
-        """Whether it has ended."""
-        return self._reading.done()
-
-    async def request(self, request: control.Request) -> control.Reply:
-        """Send a request and wait for its reply. Raises Lost."""
-        if self.lost:
-            raise Lost
-        future: asyncio.Future[control.Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
-        self._writer.write(control.pack(request))
-        return await future
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        received = bytearray()
-        try:
-            while data := await reader.read(1 << 16):
-                received += data
-                for reply in control.take_replies(received):
-                    future = self._waiting.popleft()
-                    if not future.done():
-                        future.set_result(reply)
-        except (OSError, msgspec.DecodeError, IndexError) as error:
-            log.warning("the connection to the names process: %s", error)
-        finally:
-            while self._waiting:
-                future = self._waiting.popleft()
-                if not future.done():
-                    future.set_exception(Lost("the names process ended"))
-            self._writer.close()
-
-    async def wait_lost(self) -> None:
-        """Wait until it has ended."""
-        await asyncio.wait([self._reading])
-
-    async def close(self) -> None:
-        """End it."""
-        self._reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._reading

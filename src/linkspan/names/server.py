@@ -23,6 +23,7 @@ import msgspec
 from linkspan.errors import LinkspanError
 from linkspan.names import control
 from linkspan.names.control import Done, Hello, Inspect, Replace, State, Stop, Update, Upgrade
+from linkspan.names.logs import start_log
 from linkspan.names.loop import BROKEN, READ, WRITE, Loop
 from linkspan.names.records import Names, Resolver
 from linkspan.names.resolvconf import HOST_FILE
@@ -34,8 +35,6 @@ INHERITED = "LINKSPAN_NAMES_INHERITED"
 """Number of the descriptor that holds what an older program of this process left."""
 IDLE = 30.0
 """Seconds without a sandbox and without a daemon after which the process ends."""
-LARGEST_LOG = 1 << 20
-LINES_A_SECOND = 20
 
 
 class Inheritance(msgspec.Struct, frozen=True):
@@ -219,22 +218,6 @@ class _Client:
             self._unsent.clear()
 
 
-class _Sparingly(logging.Filter):
-    """Lets a number of lines a second through: whoever provokes errors shall not fill a disk."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._second, self._lines = 0, 0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether this line is written."""
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._lines = second, 0
-        self._lines += 1
-        return self._lines <= LINES_A_SECOND
-
-
 def _lock(run_dir: str) -> int:
     """Be the only one of this run folder; held until the process ends."""
     descriptor = os.open(os.path.join(run_dir, control.LOCK), os.O_CREAT | os.O_RDWR, 0o600)
@@ -282,19 +265,6 @@ def _take_inheritance() -> Inheritance | None:
     return left
 
 
-def _start_log(run_dir: str) -> None:
-    path = os.path.join(run_dir, control.LOG)
-    try:
-        if os.path.getsize(path) > LARGEST_LOG:
-            os.replace(path, f"{path}.1")
-    except OSError:
-        pass
-    handler = logging.FileHandler(path)
-    handler.addFilter(_Sparingly())
-    form = "%(asctime)s %(levelname)s %(message)s"
-    logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
-
-
 def main() -> None:
     """Serve until told to stop. Writes a line to the descriptor --ready when it listens."""
     parser = argparse.ArgumentParser(prog="linkspan-names", description=__doc__)
@@ -302,7 +272,7 @@ def main() -> None:
     parser.add_argument("--resolv-conf", default=HOST_FILE)
     parser.add_argument("--ready", type=int)
     arguments = parser.parse_args()
-    _start_log(arguments.run_dir)
+    start_log(arguments.run_dir)
     try:
         server = Server(arguments.run_dir, arguments.resolv_conf)
     except (LinkspanError, OSError) as error:
