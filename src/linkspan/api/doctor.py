@@ -15,9 +15,10 @@ import msgspec
 
 from linkspan.api.obstacles import Stop, describe_place, find_stops
 from linkspan.drivers.firewall import TABLES
+from linkspan.engine.networks import IPV6_SWITCHES
 from linkspan.engine.runtime.programs import SEARCH_PATH, find_programs
 from linkspan.errors import LinkspanError
-from linkspan.kernel.features import Features, Finding, probe_features
+from linkspan.kernel.features import Features, Finding, probe_features, read_setting
 
 OLDEST_KERNEL = (5, 10)
 """The oldest kernel that linkspan is meant for; Debian 11 has it."""
@@ -143,6 +144,9 @@ def check_features(features: Features) -> Iterator[Check]:
         advice="" if owner.present else "a flush opens a gap until it is repaired, up to a second",
     )
     yield from_finding("kernel", "IPv6", features.ipv6, ("networks with IPv6 subnets",))
+    if features.ipv6.present:
+        yield from check_ipv6_switches()
+        yield check_forwarding6()
     yield from_finding("kernel", "SCTP", features.sctp, ("programs that use SCTP",))
     yield Check(
         area="kernel",
@@ -150,6 +154,38 @@ def check_features(features: Features) -> Iterator[Check]:
         state="ok",
         found={"1": "yes", "0": "no"}.get(features.bridge_hooks or "", "no (no br_netfilter)"),
         needed_by=["nothing: the rules are right either way"],
+    )
+
+
+def check_ipv6_switches() -> Iterator[Check]:
+    """Whether this host has IPv6 switched off, where new interfaces are concerned."""
+    for path in IPV6_SWITCHES:
+        if read_setting(path) == "1":
+            name = f"net.{path.replace('/', '.')}"
+            yield Check(
+                area="host",
+                name="IPv6",
+                state="missing",
+                found=f"{name} is 1",
+                needed_by=["networks with IPv6 subnets"],
+                advice="switch it on:",
+                commands=[f"sysctl -w {name}=0"],
+            )
+
+
+def check_forwarding6() -> Check:
+    """Whether single interfaces can forward IPv6, or only all of them."""
+    single = os.path.exists("/proc/sys/net/ipv6/conf/all/force_forwarding")
+    return Check(
+        area="kernel",
+        name="IPv6 forwarding by interface",
+        state="ok" if single else "warning",
+        found="here" if single else "not here (Linux 6.17 has it)",
+        needed_by=["networks with IPv6 subnets"],
+        advice=""
+        if single
+        else "the first of them switches net.ipv6.conf.all.forwarding on; uplinks go on taking "
+        "router advertisements, and nothing else is forwarded",
     )
 
 

@@ -189,7 +189,9 @@ def probe_ownership(namespace: int) -> Finding:
 def probe_ipv6() -> Finding:
     """Open an IPv6 socket, and see that addresses can be had."""
     found = probe_socket(socket.AF_INET6, socket.SOCK_DGRAM, 0)
-    if found.present and read_setting("ipv6/conf/default/disable_ipv6") == "1":
+    if not found.present:
+        return Finding(found.present, f"{found.detail}: started with ipv6.disable=1?")
+    if read_setting("ipv6/conf/default/disable_ipv6") == "1":
         return Finding(False, "net.ipv6.conf.default.disable_ipv6 is 1")
     return found
 
