@@ -25,6 +25,7 @@ SUBJECTS = (
     "clients",
     "ranges",
     "connections",
+    "underlay",
     "names",
     "memory",
     "commands",
