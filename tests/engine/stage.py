@@ -194,6 +194,9 @@ class ModelHost:
     def flush_addresses(self, addresses: Sequence[str]) -> None:
         self.flushed += addresses
 
+    def has_link(self, name: str) -> bool:
+        return ("link", HOST, name) in self.plane
+
     def cut_published(self, leads: Sequence[Lead], netns: str) -> set[tuple[str, int]]:
         self.cut += [(str(lead.port), lead.inside) for lead in leads]
         return {(lead.port.protocol, lead.port.host_port) for lead in leads}

@@ -33,6 +33,7 @@ from linkspan.engine.foreign import ForeignNamespace
 from linkspan.engine.plans import Plan
 from linkspan.engine.requests import NetworkAttachment
 from linkspan.engine.underlay.probing import apply_probed, retry_claimed
+from linkspan.engine.unlinking import apply_and_unlink
 from linkspan.errors import Conflict, InvalidRequest, NotFound
 from linkspan.kernel.failpoints import reach
 
@@ -137,8 +138,9 @@ async def disconnect(
         change = diff(core.describe(before), core.describe(after))
         if dry_run:
             return Plan(change, {before.id: before.name})
+        await core.leasing.release(e for e in before.endpoints if e.network == network.id)
         with contextlib.suppress(*((Exception,) if force else ())):
-            await core.writer.apply(change)
+            await apply_and_unlink(core, change, core.describe(before))
         await core.rename(before, after)
         reach("disconnect.applied")
         await core.save(

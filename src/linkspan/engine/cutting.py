@@ -49,9 +49,8 @@ def cut_published(
     own = frozenset(host_addresses)
     with Conntrack() as conntrack:
         found = [
-            entry
-            for lead in leads
-            for entry in (_find_routed if lead.routed else _find_translated)(conntrack, lead, own)
+            *_find_translated(conntrack, [lead for lead in leads if not lead.routed], own),
+            *(e for lead in leads if lead.routed for e in _find_routed(conntrack, lead, own)),
         ]
         conntrack.mark(found, CUT_MARK)
     connections = [_inner_end(entry) for entry in found if entry.original.protocol == "tcp"]
@@ -72,21 +71,22 @@ def forget_cut(ports: Iterable[PublishedPort], host_addresses: Collection[str]) 
     """Forget flows that were cut off, so that a new one may have the same port numbers."""
     own = frozenset(host_addresses)
     with Conntrack() as conntrack:
-        for port in ports:
-            known = find_published(conntrack, port, own)
-            conntrack.delete(entry for entry in known if entry.mark & CUT_MARK)
+        for _, entries in find_published(conntrack, list(ports), own):
+            conntrack.delete(entry for entry in entries if entry.mark & CUT_MARK)
 
 
 def _find_translated(
-    conntrack: Conntrack, lead: Lead, own: frozenset[str]
+    conntrack: Conntrack, leads: Sequence[Lead], own: frozenset[str]
 ) -> Iterator[ConntrackEntry]:
-    address = lead.inside.split("/")[0]
-    for entry in find_published(conntrack, lead.port, own):
-        asked = entry.original.destination_port
-        assert asked is not None
-        inside = lead.port.port + asked - lead.port.host_port
-        if (entry.reply.source, entry.reply.source_port) == (address, inside):
-            yield entry
+    found = find_published(conntrack, [lead.port for lead in leads], own)
+    for lead, (port, entries) in zip(leads, found, strict=False):
+        address = lead.inside.split("/")[0]
+        for entry in entries:
+            asked = entry.original.destination_port
+            assert asked is not None
+            inside = port.port + asked - port.host_port
+            if (entry.reply.source, entry.reply.source_port) == (address, inside):
+                yield entry
 
 
 def _find_routed(conntrack: Conntrack, lead: Lead, own: frozenset[str]) -> Iterator[ConntrackEntry]:

@@ -22,27 +22,37 @@ def flush_published(ports: Sequence[PublishedPort], host_addresses: Collection[s
     """Forget the flows to these ports of the host. Raises KernelRefused."""
     own = frozenset(host_addresses)
     with Conntrack() as conntrack:
-        for port in ports:
-            conntrack.delete(find_published(conntrack, port, own))
+        for _, entries in find_published(conntrack, ports, own):
+            conntrack.delete(entries)
 
 
 def find_published(
-    conntrack: Conntrack, port: PublishedPort, host_addresses: Collection[str]
-) -> set[ConntrackEntry]:
-    """The flows to a port of the host, wherever they lead. Raises KernelRefused."""
-    return {
-        entry
-        for wanted in _filters(port)
-        for entry in conntrack.dump(wanted)
-        if _is_meant(entry, port, host_addresses)
-    }
+    conntrack: Conntrack, ports: Sequence[PublishedPort], host_addresses: Collection[str]
+) -> list[tuple[PublishedPort, set[ConntrackEntry]]]:
+    """The flows to each of these ports of the host, wherever they lead. Raises KernelRefused."""
+    tracked = conntrack.count()
+    if tracked == 0:
+        return []
+    everything = conntrack.dump() if tracked <= FEW_FLOWS else None
+    found = []
+    for port in ports:
+        candidates = (
+            [entry for wanted in _filters(port) for entry in conntrack.dump(wanted)]
+            if everything is None
+            else [e for e in everything if _is_of(e, port)]
+        )
+        found.append((port, {e for e in candidates if _is_meant(e, port, host_addresses)}))
+    return found
 
 
 def flush_addresses(addresses: Collection[str]) -> None:
     """Forget the flows from and to addresses, also the translated ones. Raises KernelRefused."""
     wanted = frozenset(addresses)
     with Conntrack() as conntrack:
-        if len(wanted) > FEW:
+        tracked = conntrack.count()
+        if tracked == 0:
+            return
+        if len(wanted) > FEW or tracked <= FEW_FLOWS:
             found = {entry for entry in conntrack.dump() if not wanted.isdisjoint(_ends(entry))}
         else:
             found = {
@@ -71,6 +81,11 @@ def _filters(port: PublishedPort) -> Iterator[ConntrackFilter]:
         yield ConntrackFilter(
             family=family, protocol=port.protocol, original_destination_port=number
         )
+
+
+def _is_of(entry: ConntrackEntry, port: PublishedPort) -> bool:
+    family = "ip6" if ":" in port.host_ip else "ip"
+    return (entry.family, entry.original.protocol) == (family, port.protocol)
 
 
 def _is_meant(entry: ConntrackEntry, port: PublishedPort, own: Collection[str]) -> bool:

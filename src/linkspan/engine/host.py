@@ -5,6 +5,7 @@ value instead. Every function blocks; the engine calls them on threads.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,8 +19,10 @@ from linkspan.kernel.apply import Kernel
 
 if TYPE_CHECKING:
     from linkspan.engine.cutting import Lead
+    from linkspan.engine.dhcp.exchange import Frames
     from linkspan.kernel.monitor import RouteMonitor
     from linkspan.kernel.netfilter.monitor import RulesetMonitor
+    from linkspan.kernel.packets import PacketSocket
     from linkspan.kernel.probing import Prober
     from linkspan.kernel.sockets import BoundSocket, Process
 
@@ -82,6 +85,10 @@ class Host(Protocol):
         """Names of the namespace files in our folder, with the inode each one holds."""
         ...
 
+    def has_link(self, name: str) -> bool:
+        """Whether the host's namespace has a link of this name. Does not block."""
+        ...
+
     def observe_uplinks(self) -> DataPlane:
         """The elements by which uplinks forward for us only."""
         ...
@@ -128,6 +135,10 @@ class Host(Protocol):
         self, path: str | None, interface: str, mac: str, addresses: Sequence[str]
     ) -> Prober:
         """Sockets that ask a segment for addresses; path None is the host's own namespace."""
+        ...
+
+    def open_frames(self, path: str, interface: str) -> Frames:
+        """A socket for the frames of a DHCP client on an interface of a namespace."""
         ...
 
     def open_monitors(self) -> tuple[RouteMonitor, RulesetMonitor]:
@@ -186,6 +197,14 @@ class KernelHost:
         with self._kernel.exclusive():
             firewall = self._kernel.firewall
             return all(firewall.intact(table.family, table.name) for table in TABLES)
+
+    def has_link(self, name: str) -> bool:
+        """See Host."""
+        try:
+            socket.if_nametoindex(name)
+        except OSError:
+            return False
+        return True
 
     def observe_uplinks(self) -> DataPlane:
         """See Host."""
@@ -272,6 +291,13 @@ class KernelHost:
             return Prober(interface, mac, addresses)
         with namespaces.opened(path) as descriptor:
             return Prober(interface, mac, addresses, descriptor)
+
+    def open_frames(self, path: str, interface: str) -> PacketSocket:
+        """See Host."""
+        from linkspan.kernel.packets import PacketSocket
+
+        with namespaces.opened(path) as descriptor:
+            return PacketSocket(interface, descriptor)
 
     def open_monitors(self) -> tuple[RouteMonitor, RulesetMonitor]:
         """See Host."""

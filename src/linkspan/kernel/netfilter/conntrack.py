@@ -45,6 +45,7 @@ _BY_SOURCE, _BY_DESTINATION, _BY_PROTOCOL, _BY_SOURCE_PORT, _BY_DESTINATION_PORT
 
 _u16 = struct.Struct(">H")
 _FAMILY_NUMBERS = {"ip": int(socket.AF_INET), "ip6": int(socket.AF_INET6)}
+_UNSPECIFIED = int(socket.AF_UNSPEC)
 _FAMILY_NAMES = {number_: name for name, number_ in _FAMILY_NUMBERS.items()}
 _PROTOCOL_NAMES = {number_: name for name, number_ in reversed(PROTOCOLS.items())}
 _PROTOCOL_NAMES[58] = "icmpv6"
@@ -90,9 +91,12 @@ class Conntrack:
         return tuple(rows)
 
     def _dump(self, wanted: ConntrackFilter, select: bool) -> Iterator[ConntrackEntry]:
-        for family in _families(wanted):
-            body = _pack_filter(wanted, family) if select else b""
-            request = _request(_GET, _FAMILY_NUMBERS[family], body)
+        families = _families(wanted)
+        if len(families) > 1 and not (select and _pack_filter(wanted, families[0])):
+            families = ("any",)  # one walk through the table, which is the same for both
+        for family in families:
+            body = _pack_filter(wanted, family) if select and family != "any" else b""
+            request = _request(_GET, _FAMILY_NUMBERS.get(family, _UNSPECIFIED), body)
             for _, payload in self._socket.dump(request, "reading tracked flows"):
                 entry = read_entry(payload)
                 if wanted.matches(entry):
