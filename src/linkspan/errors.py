@@ -13,6 +13,7 @@
     │   └── Outdated
     ├── Exhausted             a pool has nothing left to give (409)
     ├── Unsupported           this kernel or host lacks a feature (501)
+    ├── NoLease               a DHCP server gave no address (504)
     ├── KernelRefused         the kernel answered an operation with an errno (500)
     ├── StorageFailed         state could not be written or read (507)
     ├── RuntimeFailed         the container runtime failed (500)
@@ -120,6 +121,13 @@ class Unsupported(LinkspanError):
 
     code = "unsupported"
     status = 501
+
+
+class NoLease(LinkspanError):
+    """The segment's DHCP server gave no address in time; the message says who answered what."""
+
+    code = "no_lease"
+    status = 504
 
 
 class KernelRefused(LinkspanError):

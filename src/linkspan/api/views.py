@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from linkspan.drivers.records import Endpoint, Network, PublishedPort, Sandbox
+from linkspan.drivers.records import DhcpLease, Endpoint, Network, PublishedPort, Sandbox
 
 
 class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,8 +48,25 @@ class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool
     interface: str
     mtu: int
+    ipam: str
+    """default, or dhcp: IPv4 addresses are leased from a server on the segment."""
     created: datetime
     endpoints: list[MemberView]
+
+
+class LeaseView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a DHCP server gave an endpoint. `expires` and `renews` are null for a lease without
+    end.
+    """
+
+    address: str
+    server: str
+    acquired: datetime
+    renews: datetime | None
+    expires: datetime | None
+    router: str | None
+    dns: list[str]
+    domain: str | None
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +83,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     gateway_ipv6: str | None
     gateway_priority: int
     aliases: list[str]
+    lease: LeaseView | None = None
+    """Where `ipv4` is from, on a network with ipam dhcp; null while it has none."""
 
 
 class PortView(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +183,21 @@ def show_endpoint(endpoint: Endpoint, network_name: str) -> EndpointView:
         gateway_ipv6=endpoint.gateway_ipv6,
         gateway_priority=endpoint.gateway_priority,
         aliases=list(endpoint.aliases),
+        lease=show_lease(endpoint.lease) if endpoint.lease is not None else None,
+    )
+
+
+def show_lease(lease: DhcpLease) -> LeaseView:
+    """A lease as shown."""
+    return LeaseView(
+        address=lease.address,
+        server=lease.server,
+        acquired=show_time(lease.acquired),
+        renews=show_time(lease.renew_at) if lease.renew_at is not None else None,
+        expires=show_time(lease.expires) if lease.expires is not None else None,
+        router=lease.router,
+        dns=list(lease.dns),
+        domain=lease.domain,
     )
 
 
@@ -206,6 +240,7 @@ def show_network(
         internal=network.internal,
         interface=network.interface,
         mtu=network.mtu,
+        ipam=network.ipam,
         created=show_time(network.created),
         endpoints=list(members),
     )

@@ -81,6 +81,23 @@ def print_sandbox(one: Mapping[str, Any]) -> None:
                 for e in one["endpoints"]
             ],
         )
+        for endpoint in one["endpoints"]:
+            if endpoint["lease"]:
+                click.echo()
+                print_fields(lease_fields(endpoint))
+
+
+def lease_fields(endpoint: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a DHCP server gave an endpoint."""
+    lease = endpoint["lease"]
+    return [
+        ("Lease", f"{lease['address']} on {endpoint['network']} from {lease['server']}"),
+        ("Renews", lease["renews"] or "never"),
+        ("Expires", lease["expires"] or "never"),
+        *([("Router", lease["router"])] if lease["router"] else []),
+        *([("DNS", ", ".join(lease["dns"]))] if lease["dns"] else []),
+        *([("Domain", lease["domain"])] if lease["domain"] else []),
+    ]
 
 
 def container_fields(container: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -66,6 +66,13 @@ def network() -> None:
     "-o", "--opt", "options", multiple=True, metavar="KEY=VALUE", help="Option of the driver."
 )
 @click.option("-l", "--label", "labels", multiple=True, metavar="KEY=VALUE", help="Label it.")
+@click.option(
+    "--ipam",
+    type=click.Choice(["default", "dhcp"]),
+    default="default",
+    show_default=True,
+    help="Who gives IPv4 addresses: linkspan, or the DHCP server of the parent's segment.",
+)
 @click.option("--internal", is_flag=True, help="Without a way out of the network.")
 @click.option(
     "--ipv4/--no-ipv4",
@@ -88,6 +95,7 @@ def create(
     reserved: tuple[str, ...],
     options: tuple[str, ...],
     labels: tuple[str, ...],
+    ipam: str,
     internal: bool,
     ipv4: bool | None,
     ipv6: bool | None,
@@ -102,11 +110,17 @@ def create(
     linkspan network create dual --subnet 10.21.0.0/24 --subnet fd00:21::/64
     linkspan network create back --internal -o icc=false
     linkspan network create lan -d macvlan -o parent=eth1 --ip-range 192.168.7.64/26
+    linkspan network create office -d macvlan -o parent=eth1 --ipam dhcp
     """
+    wishes: list[dict[str, Any]] = []
+    if ipam == "dhcp" and not subnets:
+        wishes, gateways = [{"gateway": gateway} for gateway in gateways], ()
+    wishes += read_subnets(subnets, gateways, ip_ranges, read_pairs("--reserve", reserved))
     body = {
         "name": name,
         "driver": driver,
-        "subnets": read_subnets(subnets, gateways, ip_ranges, read_pairs("--reserve", reserved)),
+        "subnets": wishes,
+        "ipam": ipam,
         "options": read_pairs("--opt", options),
         "labels": read_pairs("--label", labels),
         "internal": internal,

@@ -8,10 +8,11 @@ from linkspan.drivers.bridge import stable_mac
 from linkspan.drivers.records import Endpoint, Network, Sandbox
 from linkspan.drivers.underlay import is_routed, is_underlay, mode_of, parent_of
 from linkspan.engine.addresses import Addresses
+from linkspan.engine.dhcp.drafting import is_leased
 from linkspan.engine.drafts import Join, next_interface
 from linkspan.engine.entries import holds
 from linkspan.engine.register import Register
-from linkspan.errors import AddressInUse, Conflict
+from linkspan.errors import AddressInUse, Conflict, InvalidRequest
 
 
 def allocate_endpoints(
@@ -50,6 +51,11 @@ def allocate_endpoint(
                 f"MAC address {join.mac} on network {network.name} belongs to {holder.name}; "
                 "choose another, or leave it out"
             )
+    if is_leased(network) and join.ipv4 is not None:
+        raise InvalidRequest(
+            f"address {join.ipv4} cannot be chosen on network {network.name}: its DHCP server "
+            "chooses; reserve it there for a MAC, and ask for that MAC here"
+        )
     identity = secrets.token_hex(32)
     ipv4 = addresses.lease(network, 4, sandbox.name, join.ipv4, join.preferred)
     try:
@@ -76,6 +82,7 @@ def allocate_endpoint(
         gateway_priority=join.gateway_priority,
         aliases=join.aliases,
         fixed=join.fixed,
+        awaits_lease=is_leased(network),
     )
 
 

@@ -29,6 +29,7 @@ from linkspan.engine.aftermath import (
 from linkspan.engine.allocation import allocate_endpoints
 from linkspan.engine.changes import creation, removal
 from linkspan.engine.core import Core
+from linkspan.engine.dhcp.drafting import awaits_lease
 from linkspan.engine.drafts import (
     Join,
     check_hostname,
@@ -202,7 +203,9 @@ async def _bring_up(
         if resolv_conf is not None:
             await asyncio.to_thread(write_resolv_conf, core, sandbox, resolv_conf)
         await settle_flows(core, sandbox.ports)
-        up = msgspec.structs.replace(sandbox, state="up", answered=True)
+        # Whoever asked is answered when there is a lease.
+        answered = sandbox.answered or not awaits_lease(sandbox.endpoints)
+        up = msgspec.structs.replace(sandbox, state="up", answered=answered)
         await core.save(write_sandbox(up, sandbox), about("attached", up, **_opened(core, up)))
         undo.pop_all()
     reach("attach.up")

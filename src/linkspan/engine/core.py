@@ -14,6 +14,7 @@ from linkspan.drivers.own_packets import describe_own_packets
 from linkspan.drivers.records import Sandbox
 from linkspan.drivers.sandbox import describe_sandbox
 from linkspan.engine.addresses import Addresses
+from linkspan.engine.dhcp.releasing import NoLeases, Releasing
 from linkspan.engine.entries import FORWARDING6, UPLINKS, Write
 from linkspan.engine.events import EventLog, Happening
 from linkspan.engine.gate import Gate
@@ -59,6 +60,7 @@ class Core:
         """Interfaces of the host that forward only because of us."""
         self.cut: set[tuple[str, int]] = set()
         """Protocols and host ports of which the kernel may know flows that were cut off."""
+        self.leasing: Releasing = NoLeases()
         self.policies: dict[str, Policy] = {}
         """Those in force, by name."""
         self.forwarding6: dict[str, str] = {}

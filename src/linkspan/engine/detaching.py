@@ -32,6 +32,7 @@ async def remove_sandbox(
         if dry_run:
             return Plan(change, {sandbox.id: sandbox.name})
         reach("detach.begin")
+        await core.leasing.release(sandbox.endpoints)
         await _take_down(core, change, force)
         reach("detach.applied")
         async with core.renaming(sandbox, None):
@@ -55,6 +56,7 @@ async def release_held(core: Core, sandbox: Sandbox, state: str) -> Sandbox:
     """`release` for callers that keep others away from the sandbox themselves."""
     if not holds(sandbox):
         return sandbox
+    await core.leasing.release(sandbox.endpoints)
     kept = state == "exited"
     after = msgspec.structs.replace(
         sandbox,

@@ -169,6 +169,8 @@ def without_addresses(endpoint: Endpoint) -> Endpoint:
         host_interface="",
         gateway=None,
         gateway_ipv6=None,
+        lease=None,
+        awaits_lease=False,
         preferred=tuple(a for a in (endpoint.address, endpoint.address_ipv6) if a is not None),
     )
 

@@ -27,6 +27,7 @@ from linkspan.engine import (
 from linkspan.engine.auditing import Configuration, Hole, find_holes, route_localnet
 from linkspan.engine.containers import Containers
 from linkspan.engine.core import Core, log
+from linkspan.engine.dhcp.leasing import Leasing
 from linkspan.engine.drift import Drift
 from linkspan.engine.events import EventLog
 from linkspan.engine.host import HOST_PLACE, Host, KernelHost
@@ -57,6 +58,7 @@ class Engine:
         self._networks = Networks(core)
         self._reconciler = Reconciler(core)
         self._drift = Drift(core, self._reconciler)
+        self._leasing = core.leasing = Leasing(core, self._tell_container)
         runtime = Runtime(Path(core.settings.state_dir), Path(core.settings.run_dir))
         self.containers = Containers(self, runtime, core.store, core.events)
         self._running: set[asyncio.Task[Any]] = set()
@@ -88,6 +90,7 @@ class Engine:
             for line in report.lines():
                 log.info("at start: %s", line)
             await engine._networks.create_predefined()
+            await engine._leasing.start()
             await engine.containers.recover()
             engine._drift.start()
         except BaseException:
@@ -102,6 +105,7 @@ class Engine:
         await self._drift.close()
         while self._running:
             await asyncio.wait(self._running)
+        await self._leasing.close()
         await self._core.close()
         await self._core.store.close()
         if self._purged:
@@ -190,7 +194,10 @@ class Engine:
     ) -> Sandbox | Plan:
         """Give a namespace its networks and ports. See attaching.create_sandbox."""
         return await self._finish(
-            attaching.create_sandbox(self._core, request, identity=identity, dry_run=dry_run)
+            self._leasing.joined(
+                attaching.create_sandbox(self._core, request, identity=identity, dry_run=dry_run),
+                lambda made: detaching.remove_sandbox(self._core, made.id, force=True),
+            )
         )
 
     def sandboxes(self) -> list[Sandbox]:
@@ -230,14 +237,22 @@ class Engine:
 
     async def restore_sandbox(self, ref: str) -> Sandbox:
         """Bring up a sandbox that has exited. See attaching.restore_sandbox."""
-        return await self._finish(attaching.restore_sandbox(self._core, ref))
+        return await self._finish(
+            self._leasing.joined(
+                attaching.restore_sandbox(self._core, ref),
+                lambda made: detaching.release_sandbox(self._core, made.id),
+            )
+        )
 
     async def connect(
         self, sandbox_ref: str, attachment: NetworkAttachment | str, *, dry_run: bool = False
     ) -> Sandbox | Plan:
         """Put a sandbox on one more network. See connecting.connect."""
         done = await self._finish(
-            connecting.connect(self._core, sandbox_ref, attachment, dry_run=dry_run)
+            self._leasing.joined(
+                connecting.connect(self._core, sandbox_ref, attachment, dry_run=dry_run),
+                self._leasing.leave,
+            )
         )
         return await self._tell_container(done)
 

@@ -16,6 +16,7 @@ from linkspan.drivers.underlay import is_underlay, leads_nowhere, parent_of
 from linkspan.engine.actors import acting
 from linkspan.engine.changes import creation, removal
 from linkspan.engine.core import Core
+from linkspan.engine.dhcp.drafting import check_ipam
 from linkspan.engine.entries import Write, delete_network, write_network
 from linkspan.engine.events import Happening
 from linkspan.engine.host import HOST_PLACE
@@ -227,6 +228,7 @@ def draft_network(
         created=time.time(),
         created_by=acting(),
     )
+    check_ipam(request, draft)
     if not made.makes_endpoints:
         if request.name not in PREDEFINED and request.driver == "host":
             raise Conflict("there is one network of driver host, and it is called host; use that")

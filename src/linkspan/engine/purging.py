@@ -37,6 +37,8 @@ async def purge(core: Core, *, dry_run: bool = False) -> Report | Plan:
         names = core.register.names()
         if dry_run:
             return Plan(change, names)
+        for sandbox in core.register.sandboxes.values():
+            await core.leasing.release(sandbox.endpoints)
         await core.naming.stop()
         errors = await core.writer.run(
             lambda: core.host.apply_many([(operation,) for operation in change])

@@ -33,6 +33,8 @@ class NetworkRequest(Request, frozen=True):
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     internal: bool = False
+    ipam: str = "default"
+    """Who chooses IPv4 addresses: default, or dhcp, a server on the segment of the parent."""
     ipv4: bool | None = None
     """Whether it has IPv4; default: yes, unless the subnets that are stated have none."""
     ipv6: bool | None = None

@@ -22,6 +22,7 @@ from linkspan.drivers.underlay import (
     parent_of,
     split_vlan,
 )
+from linkspan.engine.dhcp.drafting import DHCP, take_dhcp
 from linkspan.engine.ipam import Occupied, complete_subnets
 from linkspan.engine.requests import NetworkRequest, SubnetRequest
 from linkspan.engine.underlay.subnets import (
@@ -56,16 +57,23 @@ def draft_underlay(
     network = _settle_parent(network, host)
     others = [other for other in existing if is_underlay(other)]
     _check_companions(network, [o for o in others if parent_of(o) == parent_of(network)])
+    if request.ipam == DHCP:
+        request, network = take_dhcp(request, network)
+        versions = set(versions) - {4}
     wishes: Sequence[SubnetRequest | str] = request.subnets
     if not leads_nowhere(network):
         wishes = list(complete_wishes(request.subnets, network, host, versions))
         occupied = list(find_occupied_by_others(network, existing, host))
-    subnets = complete_subnets(
-        wishes,
-        pools,
-        occupied,
-        gateway=not is_routed(network) and not network.internal,
-        versions=versions,
+    subnets = (
+        ()
+        if not versions
+        else complete_subnets(
+            wishes,
+            pools,
+            occupied,
+            gateway=not is_routed(network) and not network.internal,
+            versions=versions,
+        )
     )
     for subnet in subnets:
         check_ranges(subnet, others)
