@@ -130,7 +130,7 @@ def test_published_ports_follow_the_default_route_and_open_conversations_stay(si
     disconnect(site, "shop", "back")
     assert not site.lab.fetch(site.neighbour, HOST, 8080, timeout=0.3).ok
     connect(site, "shop", "web")
-    assert site.lab.fetch(site.neighbour, HOST, 8080).ok
+    assert site.lab.fetch(site.neighbour, HOST, 8080, timeout=5).ok
 
 
 def test_none_is_left_by_connecting_and_entered_again_by_disconnecting(site: Site) -> None:
