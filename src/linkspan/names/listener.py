@@ -56,7 +56,10 @@ class Outside(Protocol):
 
 
 class Listener:
-    """Answers one sandbox until it is closed. `find_servers` says whom to ask outside names of."""
+    """Answers one sandbox until it is closed. `find_servers` says whom to ask outside names of.
+
+    While it holds something that a change or the next second makes wrong, it is in `awake`.
+    """
 
     def __init__(
         self,
@@ -66,8 +69,10 @@ class Listener:
         outside: Outside,
         find_servers: Callable[[Resolver], tuple[str, ...]],
         port_of: answers.PortOf,
+        awake: set[Listener] | None = None,
     ) -> None:
         self.sockets = sockets
+        self._awake = set() if awake is None else awake
         self.resolver = sockets.resolver
         self._loop = loop
         self._directory = directory
@@ -95,15 +100,20 @@ class Listener:
         """Own names have changed: work answers out again."""
         self._own.clear()
         self._brief.clear()
+        if not self._complaints:
+            self._awake.discard(self)
 
     def tick(self) -> None:
         """A second has passed."""
         self._brief.clear()
         self._complaints = 0
+        if not self._own:
+            self._awake.discard(self)
 
     def close(self, lives_on: bool = False) -> None:
         """Answer no more; where the namespace `lives_on`, nothing of ours stays in it."""
         self._closed = True
+        self._awake.discard(self)
         for connection in list(self._connections):
             connection.close()
         self._loop.forget(self.sockets.udp.fileno())
@@ -183,6 +193,7 @@ class Listener:
     def _complain(self, query: bytes, code: int, send: Send) -> None:
         if self._complaints < COMPLAINTS_A_SECOND:
             self._complaints += 1
+            self._awake.add(self)
             send(wire.compose_bare(query, code))
 
     def _look_outside(self, question: Question, stream: bool, limit: int, send: Send) -> None:
@@ -222,6 +233,7 @@ class Listener:
         # A stream has room for more than a datagram.
         if stream or len(query) > LARGEST_KEPT_QUERY or sum(map(len, found)) > LARGEST_KEPT:
             return
+        self._awake.add(self)
         if len(kept) >= MOST_KEPT:
             kept.clear()
         if len(found) == 1:

@@ -186,7 +186,7 @@ class _Client:
     def _go_on(self, events: int) -> None:
         try:
             if events & READ:
-                data = self._socket.recv(1 << 20)
+                data = self._socket.recv(1 << 16)
                 if not data:
                     self.close()
                     return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import logging
 import socket
+from collections import deque
 
 from linkspan.errors import LinkspanError
 from linkspan.names.directory import Directory
@@ -18,6 +20,8 @@ from linkspan.names.vanishing import Vanishing
 
 log = logging.getLogger("linkspan.names")
 SECOND = 1.0
+LOOKED_AT = 50
+"""Sandboxes a second that are looked for, beside those that the kernel tells of."""
 
 
 class Service:
@@ -28,6 +32,8 @@ class Service:
         self.forwarder = Forwarder(loop)
         self.listeners: dict[str, Listener] = {}
         self.problems: dict[str, str] = {}
+        self._awake: set[Listener] = set()
+        self._to_look_at: deque[str] = deque()
         self._loop = loop
         self._host = HostFile(host_file)
         self._vanishing = Vanishing(loop, self._suspect)
@@ -91,7 +97,7 @@ class Service:
     def _forget(self, change: Change, everybody: bool) -> None:
         networks = {host.network for host in change.put.hosts}
         networks |= {network for network, _ in change.hosts_dropped}
-        for listener in self.listeners.values():
+        for listener in list(self._awake):
             if everybody or not networks.isdisjoint(listener.resolver.networks):
                 listener.forget()
 
@@ -123,6 +129,7 @@ class Service:
             self.forwarder,
             self.find_servers,
             self._port_of,
+            self._awake,
         )
 
     def _close(self, id: str, lives_on: bool) -> None:
@@ -173,11 +180,16 @@ class Service:
         changed = self._host.refresh()
         if changed:
             self.forwarder.forget()
-        for id, listener in list(self.listeners.items()):
+        for listener in list(self._awake):
             listener.tick()
             if changed:
                 listener.forget()
-            self._close_if_vanished(id, listener)
+        if not self._to_look_at:
+            self._to_look_at.extend(self.listeners)
+        for _ in itertools.repeat(None, min(LOOKED_AT, len(self._to_look_at))):
+            id = self._to_look_at.popleft()
+            if id in self.listeners:
+                self._close_if_vanished(id, self.listeners[id])
 
     def _suspect(self, path: str) -> None:
         for id, listener in list(self.listeners.items()):
