@@ -20,6 +20,7 @@ def tell(teller: Teller) -> None:
     make_networks(teller, cast)
     publish(teller, cast)
     refuse(teller, cast)
+    join_segment(teller, cast)
     show_objects(teller)
     crash(teller, cast)
     disturb(teller, cast)
@@ -290,6 +291,36 @@ def disturb(teller: Teller, cast: Cast) -> None:
     teller.say("A repair is an event; the daemon's log has every object.")
     teller.run(told, "it is told", shows="repaired")
     teller.run("grep WARNING /run/daemon.log | tail -3", "in detail", shows="create")
+
+
+def join_segment(teller: Teller, cast: Cast) -> None:
+    """A container beside the host on its wire, by macvlan."""
+    teller.chapter("On the wire itself: macvlan")
+    teller.say(
+        """A container can be a machine of the segment, with a MAC and an address of its own: no
+        bridge, no NAT. Somebody outside has 192.0.2.64 already."""
+    )
+    teller.run("ip -n outside address add 192.0.2.64/24 dev eth0")
+    teller.run(
+        "linkspan network create wire -d macvlan -o parent=eth0 --ip-range 192.0.2.64/26",
+        shows=r"^[0-9a-f]{64}$",
+    )
+    teller.say("Before an address is used, the segment is asked for it; a taken one is passed over.")
+    cast.start("buoy", "wire", "python3 -m http.server 80")
+    teller.run(
+        "linkspan inspect buoy | grep 192.0.2",
+        "it has the next address",
+        shows=r"192\.0\.2\.65",
+    )
+    address = address_of("buoy")
+    teller.wait(lambda: answers(OUTSIDE, f"http://{address}/"), "the buoy answers")
+    teller.run(
+        f"{OUTSIDE} curl -sI -m 3 http://{address}/ | head -1",
+        "reached at its own address, no port published",
+        shows="200 OK",
+    )
+    teller.say("No firewall of this host sees those frames, and the audit says so.")
+    teller.run("linkspan audit | grep wire", "it is listed", shows="underlay|segment")
 
 
 def leave(teller: Teller, cast: Cast) -> None:

@@ -17,7 +17,7 @@ from types import TracebackType
 from lab import places
 from lab.daemon import Daemon
 from lab.places import Namespace, Place, path_of
-from lab.processes import Process, end_process, wait_until
+from lab.processes import SLOWER, Process, end_process, wait_until
 from lab.traffic import (
     Answer,
     Conversation,
@@ -104,7 +104,11 @@ class Lab:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in a place and return when it has ended; a failure shows its output."""
         done = subprocess.run(
-            _entered(place, command), input=stdin, capture_output=True, text=True, timeout=timeout
+            _entered(place, command),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout * SLOWER,
         )
         if check and done.returncode:
             raise AssertionError(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lab.places import Place, path_of
-from lab.processes import Process
+from lab.processes import SLOWER, Process
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -100,6 +100,7 @@ class Daemon:
     def wait_ready(self, timeout: float = 20.0) -> None:
         """Wait until the API answers."""
         assert self.process, "the daemon was not started"
+        timeout *= SLOWER
         deadline = time.monotonic() + timeout
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -145,7 +146,7 @@ class Daemon:
 
     def request(self, method: str, path: str, body: Any = None, timeout: float = 20.0) -> Response:
         """One request on the socket; any status is returned, none raises."""
-        with contextlib.closing(UnixConnection(self.socket, timeout)) as connection:
+        with contextlib.closing(UnixConnection(self.socket, timeout * SLOWER)) as connection:
             content = None if body is None else json.dumps(body)
             headers = {} if body is None else {"Content-Type": "application/json"}
             connection.request(method, path, content, headers)

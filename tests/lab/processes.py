@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+SLOWER = 8 if os.environ.get("LINKSPAN_VM_GUEST") else 1
+"""How much longer things may take where every instruction is emulated."""
 
 
 def wait_until(
     condition: Callable[[], T], what: str, timeout: float = 10.0, interval: float = 0.01
 ) -> T:
     """Call until it returns something true and return that; fail by name at the deadline."""
+    timeout *= SLOWER
     deadline = time.monotonic() + timeout
     while True:
         if result := condition():

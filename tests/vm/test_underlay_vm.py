@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,23 @@ REACHED = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole() -> Iterator[Segment]:
+    """One for all: in an emulated machine a daemon takes long to start."""
+    with Lab() as lab:
+        yield Segment(lab)
+
+
 @pytest.fixture
-def segment(lab: Lab) -> Segment:
-    return Segment(lab)
+def segment(whole: Segment) -> Iterator[Segment]:
+    """The segment without networks of ours, before and after."""
+    yield whole
+    daemon = whole.daemon
+    for sandbox in daemon.get("/v1/sandboxes"):
+        daemon.delete(f"/v1/sandboxes/{sandbox['name']}")
+    for network in daemon.get("/v1/networks"):
+        if network["driver"] in ("macvlan", "ipvlan"):
+            daemon.delete(f"/v1/networks/{network['name']}")
 
 
 def ip(segment: Segment, where: Any, words: str) -> Any:
@@ -89,7 +104,7 @@ def test_ipvlan_l3_is_routed_by_its_parent(segment: Segment, mode: str) -> None:
     (default,) = ip(segment, web["netns"], "route show default")
     assert (default.get("gateway"), default["dev"]) == (None, "eth0")
     assert web["endpoints"][0]["gateway"] is None
-    segment.lab.route(segment.neighbour, "10.30.0.0/23", "via", HOST)
+    run_ip("-n", segment.neighbour.name, "route", "replace", "10.30.0.0/23", "via", HOST)
     peers = [
         (other["netns"], address(other)),
         (third["netns"], address(third)),
@@ -108,12 +123,16 @@ def test_members_are_apart_by_the_flag(segment: Segment, flag: str) -> None:
 
 
 def test_an_address_that_somebody_has_is_seen_from_the_parent(segment: Segment) -> None:
-    segment.lab.address(segment.neighbour, "eth0", "192.168.7.64/24")
-    segment.network("lan", "ipvlan")
-    assert address(segment.sandbox("web", "lan")) == "192.168.7.65"
-    (card,) = ip(segment, segment.neighbour, "link show eth0")
-    with pytest.raises(Refused, match=card["address"]):
-        segment.sandbox("other", {"network": "lan", "ip": "192.168.7.64"})
+    here = ("192.168.7.64/24", "dev", "eth0")
+    run_ip("-n", segment.neighbour.name, "address", "add", *here)
+    try:
+        segment.network("lan", "ipvlan")
+        assert address(segment.sandbox("web", "lan")) == "192.168.7.65"
+        (card,) = ip(segment, segment.neighbour, "link show eth0")
+        with pytest.raises(Refused, match=card["address"]):
+            segment.sandbox("other", {"network": "lan", "ip": "192.168.7.64"})
+    finally:
+        run_ip("-n", segment.neighbour.name, "address", "delete", *here)
 
 
 def test_a_parent_has_one_mode_for_all(segment: Segment) -> None:
@@ -125,17 +144,17 @@ def test_a_parent_has_one_mode_for_all(segment: Segment) -> None:
 
 
 def test_another_programs_ipvlan_is_left_as_it_is(segment: Segment) -> None:
-    other = segment.lab.namespace("other").name
-    words = f"-n {segment.host} link add link eth1 name theirs netns {other} type ipvlan mode l2"
-    run_ip(*words.split())
-    with pytest.raises(Refused, match="taken"):
-        segment.network(
-            "lan", "ipvlan", options={"mode": "l3"}, subnets=[{"subnet": "10.30.0.0/24"}]
-        )
-    (theirs,) = json.loads(
-        segment.lab.run(Path(f"/run/netns/{other}"), "ip -j -d link show theirs").stdout
-    )
-    assert theirs["linkinfo"]["info_data"]["mode"] == "l2"
+    other = segment.lab.namespace("other")
+    theirs = ("link", "eth1", "name", "theirs", "netns", other.name, "type", "ipvlan", "mode", "l2")
+    run_ip("-n", segment.host.name, "link", "add", *theirs)
+    try:
+        wish = {"options": {"mode": "l3"}, "subnets": [{"subnet": "10.30.0.0/24"}]}
+        with pytest.raises(Refused, match="taken"):
+            segment.network("lan", "ipvlan", **wish)
+        (link,) = ip(segment, other, "link show theirs")
+        assert link["linkinfo"]["info_data"]["mode"] == "l2"
+    finally:
+        run_ip("-n", other.name, "link", "delete", "theirs")
 
 
 def test_the_host_has_its_own_way_when_asked(segment: Segment) -> None:

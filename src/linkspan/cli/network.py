@@ -14,6 +14,10 @@ from linkspan.cli.state import changes, connect, format_option, quiet_option, re
 from linkspan.cli.tables import is_plan, print_json, print_plan, print_table, shorten
 
 
+HAVE_SUBNETS = ("macvlan", "ipvlan")
+"""Drivers whose networks have a subnet before they are made: the segment's."""
+
+
 @click.group()
 def network() -> None:
     """Create, list, show and remove networks.
@@ -115,7 +119,9 @@ def create(
     wishes: list[dict[str, Any]] = []
     if ipam == "dhcp" and not subnets:
         wishes, gateways = [{"gateway": gateway} for gateway in gateways], ()
-    wishes += read_subnets(subnets, gateways, ip_ranges, read_pairs("--reserve", reserved))
+    kept = read_pairs("--reserve", reserved)
+    implied = driver in HAVE_SUBNETS and ipam != "dhcp"
+    wishes += read_subnets(subnets, gateways, ip_ranges, kept, implied=implied)
     body = {
         "name": name,
         "driver": driver,
@@ -140,13 +146,19 @@ def read_subnets(
     gateways: tuple[str, ...],
     ip_ranges: tuple[str, ...],
     reserved: dict[str, str],
+    *,
+    implied: bool = False,
 ) -> list[dict[str, Any]]:
     """Each subnet with the gateway, range and reserved addresses that lie in it.
+
+    `implied`: without a subnet the parent's is meant.
 
     Raises:
         click.BadParameter: a value is no address, or lies in none of the subnets.
     """
     read: list[dict[str, Any]] = [{"subnet": subnet} for subnet in subnets]
+    if implied and not read and (gateways or ip_ranges or reserved):
+        read.append({})
     if not read and (gateways or ip_ranges or reserved):
         raise click.UsageError("--gateway, --ip-range and --reserve need --subnet")
     for option, key, values in (
@@ -156,7 +168,8 @@ def read_subnets(
         for value in values:
             home = find_subnet(option, value, read)
             if key in home:
-                raise click.BadParameter(f"{home['subnet']} has two", param_hint=option)
+                name = home.get("subnet", "the parent's subnet")
+                raise click.BadParameter(f"{name} has two", param_hint=option)
             home[key] = value
     for name, address in reserved.items():
         find_subnet("--reserve", address, read).setdefault("reserved", {})[name] = address
