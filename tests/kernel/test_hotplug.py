@@ -216,6 +216,14 @@ def test_a_container_shows_its_process_and_comes_back_with_its_address(
     site.daemon.cli("start", "one")
     again = site.daemon.get("/v1/sandboxes/one")
     assert (address(again), again["pid"] != one["pid"]) == (before, True)
+    # Its end is seen by the daemon itself, whoever started it.
+    by = {
+        e["action"]: e["by"] and e["by"]["program"]
+        for e in site.daemon.stream("/v1/events?since=0&follow=false")
+        if e["type"] == "container"
+    }
+    assert by["die"] is None
+    assert by["start"]
     # Taken meanwhile: it gets another.
     site.daemon.cli("stop", "-t", "0", "one")
     site.sandbox("thief", {"network": "web", "ip": before})

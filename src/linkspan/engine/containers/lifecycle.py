@@ -16,6 +16,7 @@ import time
 import msgspec
 
 from linkspan.drivers.records import Sandbox
+from linkspan.engine.actors import as_nobody
 from linkspan.engine.containers.files import choose_hostname, compose_hosts, read_resolv_conf
 from linkspan.engine.containers.networking import Networking
 from linkspan.engine.containers.records import ContainerRecord, Records, compose_spec
@@ -114,7 +115,9 @@ class Lifecycle:
     def watch(self, id: str) -> None:
         """Act when the container ends."""
         self.unwatch(id)
-        self._watches[id] = asyncio.get_running_loop().create_task(self._await_end(id))
+        self._watches[id] = asyncio.get_running_loop().create_task(
+            self._await_end(id), context=as_nobody()
+        )
 
     def unwatch(self, id: str) -> None:
         """Do not act when the container ends: whoever ends it does."""
@@ -141,7 +144,9 @@ class Lifecycle:
 
     def _tidy_later(self, id: str) -> None:
         """Note an end, and give back what was held, when the disk or the kernel lets us."""
-        self._restarts[id] = asyncio.get_running_loop().create_task(self._tidy(id))
+        self._restarts[id] = asyncio.get_running_loop().create_task(
+            self._tidy(id), context=as_nobody()
+        )
 
     async def _tidy(self, id: str) -> None:
         await asyncio.sleep(TIDY_DELAY)
@@ -219,7 +224,9 @@ class Lifecycle:
     def restart_later(self, id: str, uptime: float) -> None:
         """Begin again after a while that grows with each time."""
         self._delays[id] = next_delay(self._delays.get(id), uptime)
-        task = asyncio.get_running_loop().create_task(self._restart(id, self._delays[id]))
+        task = asyncio.get_running_loop().create_task(
+            self._restart(id, self._delays[id]), context=as_nobody()
+        )
         self._restarts[id] = task
 
     def cancel_restart(self, id: str) -> None:
