@@ -10,6 +10,7 @@ from linkspan.dataplane import (
     Bridge,
     Element,
     Link,
+    Macvlan,
     Namespace,
     Operation,
     Remove,
@@ -19,6 +20,7 @@ from linkspan.dataplane import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 from linkspan.engine.plans import Plan, describe_operation
 
@@ -41,6 +43,16 @@ PAIR = Veth(peer_name="eth0", peer_namespace="s", peer_mac="02:42:0a:14:00:02")
         (
             Add(Route(destination="0.0.0.0/0", gateway="10.0.0.1", link="eth0", table=7)),
             "create default route via 10.0.0.1 dev eth0, table 7",
+        ),
+        (
+            Add(Link(namespace="s", name="eth0", mac="02:00:00:00:00:01", up=True,
+                     kind=Macvlan(parent="eth1", mode="vepa", parent_namespace="host"))),
+            "create macvlan eth0 (vepa) on eth1 of the host (MAC 02:00:00:00:00:01), up, "
+            "in sandbox shop",
+        ),
+        (
+            Add(Link(name="eth1.20", kind=Vlan(parent="eth1", vlan=20))),
+            "create VLAN 20 of eth1 as eth1.20",
         ),
         (
             Add(Rule(priority=100, source="10.0.0.2/32", table=7)),

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from lab import Namespace as Place
@@ -43,12 +44,38 @@ def wait_for(monitor: RouteMonitor, wanted: Event) -> list[Event]:
         left = deadline - time.monotonic()
         assert left > 0, f"not heard: {wanted} among {heard}"
         select.select([monitor.fileno()], [], [], left)
-        heard += monitor.read()
+        heard += map(without_carrier, monitor.read())
     return heard
 
 
 def link(name: str, index: int, up: bool = False, alias: str = "", removed: bool = False) -> Event:
     return LinkChanged(name=name, index=index, alias=alias, up=up, mtu=1500, removed=removed)
+
+
+def without_carrier(event: Event) -> Event:
+    """A link's carrier follows when the kernel comes round to it."""
+    if isinstance(event, LinkChanged):
+        return msgspec.structs.replace(event, carrier=None)
+    return event
+
+
+def test_a_carrier_is_lost_with_the_other_end(monitor: RouteMonitor) -> None:
+    ip("link add cable type veth peer name far")
+    ip("link set cable up")
+    ip("link set far up")
+    deadline = time.monotonic() + 5
+    states: list[bool | None] = []
+
+    def hear(wanted: bool) -> None:
+        while not states or states[-1] is not wanted:
+            assert time.monotonic() < deadline, f"heard {states}"
+            select.select([monitor.fileno()], [], [], 1)
+            news = [e for e in monitor.read() if isinstance(e, LinkChanged) and e.name == "cable"]
+            states.extend(event.carrier for event in news)
+
+    hear(True)
+    ip("link set far down")
+    hear(False)
 
 
 def test_a_link_comes_changes_and_goes(monitor: RouteMonitor) -> None:
@@ -124,4 +151,4 @@ def test_a_loop_can_listen(monitor: RouteMonitor) -> None:
         raise AssertionError("the stream ended")
 
     ip("link add br0 index 9 type bridge")
-    assert asyncio.run(asyncio.wait_for(first_link(), 5)) == link("br0", 9)
+    assert without_carrier(asyncio.run(asyncio.wait_for(first_link(), 5))) == link("br0", 9)

@@ -29,7 +29,8 @@ LINK_USES: dict[str, tuple[str, ...]] = {
     "macvlan": ("macvlan",),
     "ipvlan": ("ipvlan",),
     "vxlan": ("overlay",),
-    "vlan": ("macvlan and ipvlan on a VLAN",),
+    "vlan": ("macvlan and ipvlan on a VLAN that linkspan makes (parent=eth1.20)",),
+    "dummy": ("macvlan and ipvlan without a parent",),
     "wireguard": ("encrypted overlay",),
 }
 """Which mode of network each kind of link is for; those without a line are not reported."""

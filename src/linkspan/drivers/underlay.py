@@ -132,6 +132,12 @@ def shim_name(network: Network) -> str:
     return f"lsh-{network.id[:10]}"
 
 
+def made_links(network: Network) -> tuple[str, ...]:
+    """The links that the host has for a network of any driver."""
+    own = (network.interface,) if network.interface else ()
+    return (*own, shim_name(network)) if has_host_access(network) else own
+
+
 def made_parent_name(network_id: str) -> str:
     """The parent that is made where none is named."""
     return f"lsd-{network_id[:10]}"

@@ -14,6 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from linkspan.drivers.records import Network, Sandbox
+from linkspan.drivers.underlay import is_underlay
 from linkspan.engine.core import Core, log
 from linkspan.engine.host import Host
 from linkspan.engine.reconcile import Reconciler
@@ -139,7 +140,9 @@ class Drift:
             if event.removed or is_down:
                 self._sandboxes.add(sandbox.id)
         elif network is not None:
-            changed = is_down or (event.mtu != network.mtu and bool(event.alias))
+            # On a parent the MTU is the parent's affair.
+            resized = event.mtu != network.mtu and not is_underlay(network)
+            changed = is_down or (resized and bool(event.alias))
             if (event.removed or changed) and network.id not in register.reserved:
                 self._everything = True
         elif event.alias.startswith(ALIAS_PREFIX):

@@ -68,11 +68,9 @@ class Networks:
             try:
                 # The kernel first: what is there and not stored is removed at the next start,
                 # and nobody can have joined it.
-                await self._apply_new(network, plane)
                 try:
+                    await self._apply_new(network, plane)
                     reach("network.applied")
-                    if is_underlay(network) and not leads_nowhere(network):
-                        await self._try_parent(network)
                     await core.save(write_network(network), about("created", network))
                     reach("network.stored")
                 except BaseException:
@@ -90,12 +88,19 @@ class Networks:
             return network
 
     async def _apply_new(self, network: Network, plane: DataPlane) -> None:
-        try:
+        """Make what a network needs; on a parent, after the kernel let that carry a link."""
+        if not is_underlay(network):
             await self._core.writer.apply(creation(plane))
+            return
+        parent = [item for item in plane if item.key == ("link", HOST, parent_of(network))]
+        try:
+            await self._core.writer.apply(creation(DataPlane(parent)))
+            if not leads_nowhere(network):
+                await self._try_parent(network)
+            rest = DataPlane(item for item in plane if item not in parent)
+            await self._core.writer.apply(creation(rest))
         except KernelRefused as error:
-            if is_underlay(network):
-                raise refusal_of(network, error) from error
-            raise
+            raise refusal_of(network, error) from error
 
     async def _try_parent(self, network: Network) -> None:
         """Find out whether the kernel lets a parent carry links of containers."""
@@ -106,7 +111,7 @@ class Networks:
                 await core.writer.apply((Remove(link),))
             except KernelRefused as error:
                 if not is_beside_the_point(network, link, error):
-                    raise refusal_of(network, error) from error
+                    raise
 
     def _own_plane(self, network: Network) -> DataPlane:
         """What a network needs on the host that no other one needs as well (a VLAN's link)."""

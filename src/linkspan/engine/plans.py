@@ -12,8 +12,10 @@ from linkspan.dataplane import (
     Address,
     Bridge,
     Element,
+    Ipvlan,
     Link,
     Loopback,
+    Macvlan,
     Namespace,
     Object,
     Operation,
@@ -24,6 +26,7 @@ from linkspan.dataplane import (
     Sysctl,
     Table,
     Veth,
+    Vlan,
 )
 
 _VERBS = {Add: "create", Remove: "remove", Replace: "change"}
@@ -114,6 +117,14 @@ def _describe_link(link: Link, names: Mapping[str, str]) -> str:
             text = f"bridge {link.name}"
         case Loopback():
             text = "loopback interface lo"
+        case Macvlan() | Ipvlan():
+            text = f"{type(link.kind).__name__.lower()} {link.name} ({link.kind.mode}) on "
+            text += link.kind.parent or "its parent"
+            if link.kind.parent_namespace not in (None, link.namespace):
+                text += f" of {_place(str(link.kind.parent_namespace), names)}"
+            text += f" (MAC {link.mac})" if link.mac else ""
+        case Vlan():
+            text = f"VLAN {link.kind.vlan} of {link.kind.parent} as {link.name}"
         case _:
             text = f"interface {link.name}"
     if link.mtu is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from linkspan.drivers.records import Network, Sandbox
+from linkspan.drivers.underlay import made_links
 from linkspan.errors import NameInUse, NotFound
 
 _ID_PREFIX = re.compile(r"[0-9a-f]{1,64}")
@@ -93,16 +94,16 @@ class Register:
         self.networks[network.id] = network
         self.reserved.pop(network.id, None)
         self.network_ids[network.name] = network.id
-        if network.interface:
-            self._by_network_interface[network.interface] = network.id
+        for name in made_links(network):
+            self._by_network_interface[name] = network.id
 
     def reserve_network(self, network: Network) -> None:
         """A network is being made or removed: out of reach, but everything of it is taken."""
         self.networks.pop(network.id, None)
         self.reserved[network.id] = network
         self.network_ids[network.name] = network.id
-        if network.interface:
-            self._by_network_interface[network.interface] = network.id
+        for name in made_links(network):
+            self._by_network_interface[name] = network.id
 
     def drop_network(self, network: Network) -> None:
         """Forget a network."""
@@ -110,7 +111,10 @@ class Register:
         self.reserved.pop(network.id, None)
         self.network_ids.pop(network.name, None)
         self._members.pop(network.id, None)
-        self._by_network_interface.pop(network.interface, None)
+        for name in made_links(network):
+            # A VLAN's link can be another network's as well.
+            if self._by_network_interface.get(name) == network.id:
+                del self._by_network_interface[name]
 
     def put_sandbox(self, sandbox: Sandbox) -> None:
         """Add a sandbox, or replace its record and everything it is found by."""
