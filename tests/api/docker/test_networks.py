@@ -92,7 +92,7 @@ def test_ipv4_is_there_unless_it_is_switched_off_and_ipv6_the_other_way_round():
         ({"ConfigFrom": {"Network": "base"}}, Unsupported, "ConfigFrom base"),
         ({"Ingress": True}, Unsupported, "Ingress"),
         ({"Scope": "swarm"}, Unsupported, "Scope swarm"),
-        ({"IPAM": {"Driver": "dhcp"}}, Unsupported, "IPAM driver dhcp"),
+        ({"IPAM": {"Driver": "remote"}}, Unsupported, "IPAM driver remote"),
         ({"IPAM": {"Options": {"colour": "red"}}}, InvalidRequest, "'colour'"),
         ({"Labels": {"linkspan.docker.options": "{}"}}, InvalidRequest, "linkspan.docker."),
     ],

@@ -116,9 +116,23 @@ def test_a_refused_request_begins_anew_and_says_why(client):
     request = sent(client.receive(reply(dhcp.OFFER, asked.message), SERVER_MAC, 0.0), 3)
     nak = reply(dhcp.NAK, request.message)
     nak = msgspec.structs.replace(nak, options={**nak.options, dhcp.MESSAGE: b"no\x1bpool"})
-    again = sent(client.receive(nak, SERVER_MAC, 1.0), dhcp.DISCOVER)
+    assert client.receive(nak, SERVER_MAC, 1.0) == []
+    assert client.wake(1.9) == []
+    again = sent(client.wake(2.0), dhcp.DISCOVER)
     assert again.message.options.get(dhcp.REQUESTED_ADDRESS) is None
     assert client.explain() == "DHCP server 192.0.2.1 took its offer back (no?pool)"
+
+
+def test_a_server_that_keeps_refusing_is_asked_less_and_less(client):
+    waits, now = [], 0.0
+    asked = sent(client.begin(now), dhcp.DISCOVER)
+    for _ in range(8):
+        request = sent(client.receive(reply(dhcp.OFFER, asked.message), SERVER_MAC, now), 3)
+        client.receive(reply(dhcp.NAK, request.message), SERVER_MAC, now)
+        waits.append(client.wake_at - now)
+        now = client.wake_at
+        asked = sent(client.wake(now), dhcp.DISCOVER)
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 64]
 
 
 def test_at_half_time_it_asks_its_server_alone_to_extend(client):

@@ -8,6 +8,7 @@ from linkspan.api.docker.endpoint import refuse
 from linkspan.api.docker.written import check_labels, note_written
 from linkspan.api.operation import Answer, Call, Operation
 from linkspan.drivers.registry import DRIVERS
+from linkspan.engine.dhcp.drafting import DEFAULT, IPAMS
 from linkspan.engine.networks import PREDEFINED
 from linkspan.engine.requests import NetworkRequest, SubnetRequest
 from linkspan.errors import Exhausted, InvalidRequest, NameInUse, NotFound, Unsupported
@@ -106,6 +107,7 @@ def compose_request(body: DockerNetworkRequest) -> NetworkRequest:
         options=options,
         labels={**labels, **note_written(options, bool(body.attachable))},
         internal=bool(body.internal),
+        ipam=(body.ipam.driver if body.ipam is not None else None) or DEFAULT,
         # Docker's networks have IPv4 unless it is switched off, also beside IPv6 subnets.
         ipv4=body.ipv4 is not False,
         ipv6=bool(body.ipv6),
@@ -125,8 +127,9 @@ def _refuse_unsupported(body: DockerNetworkRequest) -> None:
     if body.scope not in (None, "", "local"):
         raise Unsupported(f"Scope {body.scope}: linkspan's networks are of scope local")
     ipam = body.ipam
-    if ipam is not None and ipam.driver not in (None, "", "default"):
-        raise Unsupported(f"IPAM driver {ipam.driver}: linkspan has its own, called default")
+    if ipam is not None and ipam.driver not in (None, "", *IPAMS):
+        known = " and ".join(IPAMS)
+        raise Unsupported(f"IPAM driver {ipam.driver}: linkspan has its own, called {known}")
     if ipam is not None and ipam.options:
         option = next(iter(ipam.options))
         raise InvalidRequest(f"IPAM has no option {option!r}; it knows none")

@@ -11,6 +11,7 @@ from linkspan.api.docker.times import show_moment
 from linkspan.api.docker.written import is_attachable, visible_labels, written_options
 from linkspan.drivers.records import Network, Sandbox, Subnet
 from linkspan.drivers.registry import driver
+from linkspan.engine.dhcp.drafting import is_leased
 
 LARGEST = 2**64 - 1
 """Numbers of addresses are shown up to this one."""
@@ -103,10 +104,12 @@ def show_network(
         created=show_moment(network.created),
         driver=network.driver,
         # Docker calls IPv4 enabled on the networks without addresses, host and none.
-        ipv4=not network.subnets or any(":" not in s.subnet for s in network.subnets),
+        ipv4=is_leased(network)
+        or not network.subnets
+        or any(":" not in s.subnet for s in network.subnets),
         ipv6=network.has_ipv6,
         ipam=IPAM(
-            driver="default",
+            driver=network.ipam,
             options=None,
             config=[show_subnet(subnet) for subnet in network.subnets],
         ),

@@ -100,7 +100,7 @@ class Client:
         self._since = self._attempt = 0.0
         self._offer: Message | None = None
         self._offer_mac = ""
-        self._declined = 0
+        self._declined = self._refused = 0
         self._said: dict[str, str] = {}
 
     def explain(self) -> str:
@@ -152,7 +152,7 @@ class Client:
                 return self._take_grant(message, server, sender_mac, now)
             case dhcp.NAK if self.phase == "requesting" and server == self._offerer():
                 self._note(server, f"took its offer back{_reason(message)}")
-                return self._discover(now)
+                return self._rest(now)
             case dhcp.NAK if extending:
                 what = f"refused to extend it{_reason(message)}"
                 self._note(server, what)
@@ -197,6 +197,13 @@ class Client:
         self._wait(now)
         return [self._discovery(now)]
 
+    def _rest(self, now: float) -> list[Command]:
+        """Begin anew after a while: a server that offers and refuses would do so for ever."""
+        wait = min(FIRST_WAIT * 2**self._refused, LONGEST_WAIT)
+        self._refused += 1
+        self.phase, self.wake_at = "resting", now + wait * self._chance(0.9, 1.1)
+        return []
+
     def _take_offer(self, offer: Message, server: str, mac: str, now: float) -> list[Command]:
         if offer.your_address == dhcp.NO_ADDRESS:
             return []
@@ -213,6 +220,7 @@ class Client:
             return []
         self._bind(lease)
         self._said.clear()
+        self._refused = 0
         return [Leased(lease)]
 
     def _bind(self, lease: DhcpLease) -> None:

@@ -42,19 +42,16 @@ class Leasing:
         self._first: dict[str, asyncio.Future[None]] = {}
 
     async def start(self) -> None:
-        """Go on with all leases of the store; undo joins that nobody waits for any more."""
+        """Go on with all leases of the store; undo sandboxes of which nobody was told."""
         core = self._core
         for sandbox in list(core.register.sandboxes.values()):
             if sandbox.state != "up":
                 continue
             try:
-                if not awaits_lease(sandbox.endpoints):
+                if sandbox.answered or not awaits_lease(sandbox.endpoints):
                     self._keep(sandbox)
-                elif not sandbox.answered:
-                    await remove_sandbox(core, sandbox.id, force=True)
                 else:
-                    await self.leave(sandbox)
-                    self._keep(core.register.sandboxes[sandbox.id])
+                    await remove_sandbox(core, sandbox.id, force=True)
             except LinkspanError as error:
                 log.warning("the leases of %s could not be put right: %s", sandbox.name, error)
 
