@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from lab.daemon import Refused
 from lab.site import HOST, HOST6, IPV4, IPV6, NEIGHBOUR, NEIGHBOUR6, Site
 
 ELSEWHERE6 = "2001:db8:9::9"
+ONE_BY_ONE = Path("/proc/sys/net/ipv6/conf/all/force_forwarding").exists()
+"""Whether this kernel can have single interfaces forward IPv6 (Linux 6.17)."""
 
 
 @pytest.fixture
@@ -175,6 +178,7 @@ def test_a_service_of_the_host_on_loopback_is_left_alone(site: Site) -> None:
 # Forwarding ---------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not ONE_BY_ONE, reason="this kernel forwards on all interfaces or none")
 def test_interfaces_forward_only_while_a_network_needs_it(site: Site) -> None:
     def forwarding() -> tuple[str, str]:
         return (
@@ -204,12 +208,28 @@ def test_it_forwards_for_its_containers_only(site: Site) -> None:
     far = site.lab.namespace("far")
     site.lab.veth(site.host, "second", "2001:db8:9::1/64", far, "eth0", f"{ELSEWHERE6}/64")
     site.lab.route(far, "default", "via", "2001:db8:9::1")
-    wait_for(lambda: setting(site, "ipv6/conf/second/force_forwarding") == "1")
+    wanted = ("force_forwarding", "1") if ONE_BY_ONE else ("accept_ra", "2")
+    wait_for(lambda: setting(site, f"ipv6/conf/second/{wanted[0]}") == wanted[1])
     site.lab.route(site.neighbour, f"{ELSEWHERE6}/128", "via", HOST6)
     site.lab.listener_tcp(far, ELSEWHERE6, 80)
     assert not site.lab.fetch(site.neighbour, ELSEWHERE6, 80, timeout=0.3).ok
     shop = site.sandbox("shop", "shop")
     assert site.lab.fetch(shop["netns"], ELSEWHERE6, 80).seen == "2001:db8:9::1"
+
+
+@pytest.mark.skipif(ONE_BY_ONE, reason="this kernel can have single interfaces forward")
+def test_all_interfaces_forward_only_while_a_network_needs_it(site: Site) -> None:
+    def settings() -> tuple[str, ...]:
+        names = ("all/forwarding", "default/forwarding", "uplink/accept_ra", "lo/accept_ra")
+        return tuple(setting(site, f"ipv6/conf/{name}") for name in names)
+
+    before = settings()
+    site.network("shop", "fd00:20::/64")
+    assert settings() == ("1", "0", "2", "2")
+    guard = site.lab.run(site.host, "nft list set inet linkspan host_only").stdout
+    assert "elements = { ipv6 }" in guard
+    site.daemon.delete("/v1/networks/shop")
+    assert settings() == before == ("0", "0", "1", "1")
 
 
 def router_advertisement() -> bytes:

@@ -21,6 +21,7 @@ SLICES = {
         # kernel's own refusal; the engine refuses such ports before.
         "not within_a_second and not overlapping_ranges and not changed_rules",
     ),
+    "IPv6": ("tests/kernel/test_ipv6.py", "advertisements or stands or forward"),
     "published ports": ("tests/kernel/test_published_ports.py", "five_places and tcp and ipv4"),
 }
 
