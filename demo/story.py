@@ -305,7 +305,9 @@ def join_segment(teller: Teller, cast: Cast) -> None:
         "linkspan network create wire -d macvlan -o parent=eth0 --ip-range 192.0.2.64/26",
         shows=r"^[0-9a-f]{64}$",
     )
-    teller.say("Before an address is used, the segment is asked for it; a taken one is passed over.")
+    teller.say(
+        "An address is asked for on the segment before it is used; a taken one is passed over."
+    )
     cast.start("buoy", "wire", "python3 -m http.server 80")
     teller.run(
         "linkspan inspect buoy | grep 192.0.2",

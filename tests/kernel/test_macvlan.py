@@ -322,3 +322,33 @@ def test_a_subnet_behind_a_foreign_bridge_is_refused(segment: Segment) -> None:
 def test_the_hosts_own_address_is_no_gateway(segment: Segment) -> None:
     with pytest.raises(Refused, match="own address on eth1"):
         segment.network("lan", subnets=[{"subnet": SUBNET, "gateway": HOST}])
+
+
+def test_dockers_names_for_all_of_it(segment: Segment) -> None:
+    config = {
+        "Subnet": SUBNET,
+        "Gateway": ROUTER,
+        "IPRange": RANGE,
+        "AuxiliaryAddresses": {"printer": "192.168.7.64"},
+    }
+    body = {
+        "Name": "lan",
+        "Driver": "macvlan",
+        "Options": {"parent": "eth1", "macvlan_mode": "private"},
+        "IPAM": {"Config": [config]},
+    }
+    segment.daemon.post("/v1.43/networks/create", body)
+    web = segment.sandbox("web", "lan")
+    assert address(web) == "192.168.7.65"
+    (link,) = ip(segment, web["netns"], "link show eth0")
+    assert link["linkinfo"]["info_data"]["mode"] == "private"
+
+
+def test_from_the_command_line(segment: Segment) -> None:
+    words = "network create lan -d macvlan -o parent=eth1 --ip-range 192.168.7.64/26"
+    done = segment.daemon.cli(*words.split(), "--aux-address", "printer=192.168.7.64")
+    assert done.returncode == 0, done.stderr
+    assert address(segment.sandbox("web", "lan")) == "192.168.7.65"
+    segment.daemon.cli("detach", "web")
+    plan = segment.daemon.cli("plan", "--", "attach", "--name", "web", "--network", "lan")
+    assert "macvlan eth0 (bridge) on eth1 of the host" in plan.stdout

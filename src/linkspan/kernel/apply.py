@@ -8,6 +8,7 @@ all their firewall elements go out as one transaction, all their links as one da
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -233,6 +234,9 @@ class Kernel:
         try:
             sysctl.write(item.path, item.value, session.descriptor(item.namespace))
         except KernelRefused as error:
+            without_ipv6 = item.path.endswith("/disable_ipv6") and item.value == "1"
+            if without_ipv6 and error.errno == errno.ENOENT:
+                return  # off for good: this kernel, or this link's small MTU, has none of it
             raise KernelRefused(describe_operation(operation), error.errno) from error
 
     def _apply_firewall(
