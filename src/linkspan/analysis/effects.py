@@ -135,6 +135,8 @@ def compile_set_field(statement: SetField) -> Action:
             return go_on
         case Payload(_, "dscp" | "ttl" | "hoplimit" | "ecn") | Ct("helper" | "label" | "event"):
             return go_on
+        case Payload("tcp option maxseg", _):
+            return go_on
     return pass_over(statement_text(statement))
 
 

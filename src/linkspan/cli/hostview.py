@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from linkspan.dataplane import HOST, DataPlane, Link, Listener, Object, Process, Table, Veth
-from linkspan.drivers import firewall as layout
+from linkspan.dataplane import HOST, DataPlane, Link, Listener, Object, Process, Veth
 from linkspan.errors import LinkspanError, NotFound
 from linkspan.kernel import namespaces, sockets
 from linkspan.kernel.observe import PARTS, observe
@@ -74,7 +73,7 @@ def observe_host(places: Mapping[str, str | None], about: Iterable[str]) -> Host
     near = _connected(cables, {HOST, *about})
     chosen = {name: path for name, path in places.items() if name in near}
     plane = observe(chosen, PARTS)
-    objects: list[Object] = [_understand(item) for item in plane]
+    objects: list[Object] = list(plane)
     objects += _listeners(chosen, plane)
     return HostView(DataPlane(objects), chosen)
 
@@ -127,25 +126,6 @@ def _connected(plane: DataPlane, start: set[str]) -> set[str]:
                 found.add(name)
                 waiting.append(name)
     return found
-
-
-def _understand(item: Object) -> Object:
-    """Our own tables with the statements that we loaded, when they still have all rules."""
-    if not isinstance(item, Table) or item.name != layout.NAME:
-        return item
-    ours = next((table for table in layout.TABLES if table.family == item.family), None)
-    if ours is None or [c.name for c in ours.chains] != [c.name for c in item.chains]:
-        return item
-    chains = []
-    for mine, theirs in zip(ours.chains, item.chains, strict=True):
-        if [r.comment for r in mine.rules] != [r.comment for r in theirs.rules]:
-            return item
-        rules = tuple(
-            msgspec.structs.replace(seen, statements=rule.statements)
-            for rule, seen in zip(mine.rules, theirs.rules, strict=True)
-        )
-        chains.append(msgspec.structs.replace(theirs, rules=rules))
-    return msgspec.structs.replace(item, chains=tuple(chains))
 
 
 def _listeners(places: Mapping[str, str | None], plane: DataPlane) -> list[Listener]:

@@ -161,7 +161,7 @@ class Nat(_Term, frozen=True, tag="nat"):
     port: Part | Range | None = None
     lookup: Lookup | None = None
     flags: tuple[str, ...] = ()
-    """random, fully-random, persistent"""
+    """random, fully-random, persistent, prefix: the part behind an address's prefix stays"""
 
 
 class Reject(_Term, frozen=True, tag="reject"):

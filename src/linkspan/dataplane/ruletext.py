@@ -253,12 +253,18 @@ def _nat_text(statement: Nat, family: str) -> str:
     words = [statement.kind]
     if statement.family and family not in ("ip", "ip6") and statement.kind in ("dnat", "snat"):
         words.append(statement.family)
+    if "prefix" in statement.flags:
+        words.append("prefix")
     if statement.lookup is not None:
-        words += ["to", _lookup_text(statement.lookup)]
+        looked_up = _lookup_text(statement.lookup)
+        if statement.address is not None:
+            looked_up = f"{_ends_text(statement.address)}:{looked_up}"
+        words += ["to", looked_up]
     elif statement.address is not None or statement.port is not None:
         words += ["to", _endpoint_text(statement.address, statement.port)]
-    if statement.flags:
-        words.append(",".join(statement.flags))
+    flags = [flag for flag in statement.flags if flag != "prefix"]
+    if flags:
+        words.append(",".join(flags))
     return " ".join(words)
 
 

@@ -11,7 +11,8 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -19,8 +20,10 @@ from linkspan.dataplane.objects import Object
 from linkspan.dataplane.rules import FirewallRule, Opaque, Table
 from linkspan.errors import KernelRefused
 from linkspan.kernel.namespaces import inside
+from linkspan.kernel.netfilter import iptables, nftjson
 from linkspan.kernel.netfilter.firewall import Firewall
 from linkspan.kernel.netfilter.obstacles import (
+    IPTABLES_TABLES,
     ForeignRules,
     Obstacle,
     find_obstacles,
@@ -33,7 +36,10 @@ __all__ = [
 ]  # fmt: skip
 
 _TIMEOUT = 30.0
+_SAVE_NFT = {"ip": "iptables-nft-save", "ip6": "ip6tables-nft-save"}
 _LEGACY = (("ip", "ip_tables_names", "iptables"), ("ip6", "ip6_tables_names", "ip6tables"))
+
+T = TypeVar("T")
 
 
 def read_foreign_rules(namespace: int | None = None) -> ForeignRules:
@@ -52,45 +58,80 @@ def read_foreign_rules(namespace: int | None = None) -> ForeignRules:
 
 
 def read_firewall(name: str, namespace: int | None = None) -> Iterator[Object]:
-    """Every nf_tables table of a namespace with its elements; `name` is the namespace's name.
+    """Every firewall table of a namespace with its elements; `name` is the namespace's name.
 
-    Rules are Opaque, with the text that `nft` prints of them, or "" without that program.
-    Raises KernelRefused.
+    nf_tables' in the order of their creation, then iptables' legacy ones. Netlink is asked
+    first whether there are any. Tables of iptables-nft are read as iptables prints them: nft
+    knows many of its matches by name only. Without the program `nft`, or when it fails, rules
+    are Opaque with an empty text. Raises KernelRefused.
     """
     with Firewall(namespace, name, own=False) as firewall:
-        for family, table in firewall.tables():
-            shell, elements = firewall.read(family, table)
-            if shell is None:
-                continue
-            texts = _texts_of(family, table, namespace) if _has_rules(shell) else {}
-            chains = tuple(
-                msgspec.structs.replace(
-                    chain,
-                    rules=tuple(
-                        _with_text(rule, texts.get((family, table, chain.name, rule.handle or 0)))
-                        for rule in chain.rules
-                    ),
-                )
-                for chain in shell.chains
-            )
-            yield msgspec.structs.replace(shell, chains=chains)
-            yield from elements
+        tables = firewall.tables()
+        if tables:
+            yield from _read_nft(name, namespace, tables) or _read_shells(firewall, tables)
+    for family, text in _inside(namespace, _read_legacy).items():
+        yield from iptables.read_saved(text, family, "iptables-legacy", name)
 
 
-def _has_rules(table: Table) -> bool:
-    return any(chain.rules for chain in table.chains)
+def _read_nft(
+    name: str, namespace: int | None, tables: Iterable[tuple[str, str]]
+) -> list[Object] | None:
+    """The tables as `nft` and iptables-nft print them; None when `nft` cannot."""
+    saved = {family for family, table in tables if _may_be_iptables(family, table)}
+
+    def run() -> tuple[str, str, dict[str, str]]:
+        return (
+            _run(["nft", "-s", "-j", "list", "ruleset"]),
+            _run(["nft", "-s", "-a", "list", "ruleset"]),
+            {family: _run_or_nothing([_SAVE_NFT[family]]) for family in saved},
+        )
+
+    try:
+        text, lines, saves = _inside(namespace, run)
+        rows = json.loads(text)["nftables"] if text else None
+    except (KernelRefused, ValueError, KeyError):
+        return None
+    if rows is None:
+        return None
+    found = nftjson.read_ruleset(rows, rule_texts(lines), name)
+    printed = {
+        (table.family, table.name): table
+        for family, saved_text in saves.items()
+        for table in iptables.read_saved(saved_text, family, "iptables-nft", name)
+    }
+    return [*(_choose_reading(table, printed) for table in found.tables), *found.elements]
 
 
-def _texts_of(
-    family: str, table: str, namespace: int | None
-) -> dict[tuple[str, str, str, int], str]:
-    command = ["nft", "-a", "list", "table", family, table]
-    text = _run(command) if namespace is None else inside(namespace, lambda: _run(command))
-    return rule_texts(text)
+def _choose_reading(table: Table, printed: Mapping[tuple[str, str], Table]) -> Table:
+    """What iptables says of its own table, if that is all there is in it."""
+    saved = printed.get((table.family, table.name))
+    return (None if saved is None else iptables.apply_hooks(saved, table)) or table
 
 
-def _with_text(rule: FirewallRule, text: str | None) -> FirewallRule:
-    return msgspec.structs.replace(rule, statements=(Opaque(text or ""),), text=text)
+def _may_be_iptables(family: str, table: str) -> bool:
+    return family in _SAVE_NFT and table in IPTABLES_TABLES
+
+
+def _read_shells(firewall: Firewall, tables: Iterable[tuple[str, str]]) -> Iterator[Object]:
+    """The tables as netlink gives them: without what their rules say."""
+    for family, table in tables:
+        shell, elements = firewall.read(family, table)
+        if shell is None:
+            continue
+        chains = tuple(
+            msgspec.structs.replace(chain, rules=tuple(map(_unread, chain.rules)))
+            for chain in shell.chains
+        )
+        yield msgspec.structs.replace(shell, chains=chains)
+        yield from elements
+
+
+def _unread(rule: FirewallRule) -> FirewallRule:
+    return msgspec.structs.replace(rule, statements=(Opaque(""),), text="")
+
+
+def _inside(namespace: int | None, function: Callable[[], T]) -> T:
+    return function() if namespace is None else inside(namespace, function)
 
 
 def foreign_obstacles(
@@ -113,6 +154,13 @@ def _run(command: list[str]) -> str:
     if done.returncode:
         raise KernelRefused(f"running {' '.join(command)}", 5, done.stderr.strip()[:500])
     return done.stdout
+
+
+def _run_or_nothing(command: list[str]) -> str:
+    try:
+        return _run(command)
+    except KernelRefused:
+        return ""
 
 
 def _read_legacy() -> dict[str, str]:

@@ -12,7 +12,7 @@ import msgspec
 _HOOKS = ("forward", "input")
 _REFUSALS = ("drop", "reject", "queue")
 _HARMLESS = ("counter", "log", "limit", "comment", "quota")
-_IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
+IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 _HANDLE = re.compile(r"^(?P<text>.*?)\s*# handle (?P<handle>\d+)$")
 
 
@@ -111,7 +111,7 @@ def _xt_target(rule: dict[str, Any]) -> str:
 
 def _origin(chain: dict[str, Any]) -> str:
     """iptables-nft makes tables of fixed names with chains in capitals."""
-    by_iptables = chain["table"] in _IPTABLES_TABLES and chain["name"].isupper()
+    by_iptables = chain["table"] in IPTABLES_TABLES and chain["name"].isupper()
     return "iptables-nft" if by_iptables and chain["family"] in ("ip", "ip6") else "nft"
 
 
