@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -352,3 +355,22 @@ def test_from_the_command_line(segment: Segment) -> None:
     segment.daemon.cli("detach", "web")
     plan = segment.daemon.cli("plan", "--", "attach", "--name", "web", "--network", "lan")
     assert "macvlan eth0 (bridge) on eth1 of the host" in plan.stdout
+
+
+def test_killed_while_it_asked_it_leaves_no_link(segment: Segment) -> None:
+    segment.network("lan", options={"dad": "full"})
+    place = segment.lab.namespace("brought")
+
+    def attach() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            segment.sandbox("web", "lan", netns=place.path)
+
+    asking = threading.Thread(target=attach)
+    asking.start()
+    wait_until(lambda: len(ip(segment, place, "link")) == 2, "the link", 5)
+    assert ip(segment, place, "address show eth0")[0]["addr_info"] == []
+    segment.daemon.kill()
+    asking.join(10)
+    segment.daemon.start()
+    assert [link["ifname"] for link in ip(segment, place, "link")] == ["lo"]
+    assert segment.daemon.get("/v1/sandboxes") == []

@@ -13,7 +13,6 @@ from linkspan.cli.several import print_each, work_through
 from linkspan.cli.state import changes, connect, format_option, quiet_option, reads
 from linkspan.cli.tables import is_plan, print_json, print_plan, print_table, shorten
 
-
 HAVE_SUBNETS = ("macvlan", "ipvlan")
 """Drivers whose networks have a subnet before they are made: the segment's."""
 
