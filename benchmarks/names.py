@@ -121,6 +121,4 @@ def start_upstream(lab: Lab, place: Namespace) -> None:
             *(f"--listen-address={UPSTREAM}", f"--host-record={OUTSIDE},198.51.100.7,600"),
         ],
     )
-    wait_until(
-        lambda: f"{UPSTREAM}:53" in lab.run(place, "ss -Hlun").stdout, "dnsmasq to listen"
-    )
+    wait_until(lambda: f"{UPSTREAM}:53" in lab.run(place, "ss -Hlun").stdout, "dnsmasq to listen")
