@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from linkspan.analysis import Answer, Flow, Verdict, View, trace_flow
-from linkspan.dataplane import Add, DataPlane, Element, Listener, Object, Sysctl, Table, diff
+from linkspan.dataplane import Add, DataPlane, Listener, Object, Sysctl, diff
 from linkspan.kernel import namespaces
 from linkspan.kernel.apply import Kernel
 from linkspan.kernel.observe import observe
@@ -20,7 +20,7 @@ from walks.rulesets import PORTS, make_rulesets
 from walks.topology import HOST, Topology, make_topology
 
 SHORT, LONG = 0.35, 2.5
-PARTS = ("links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls")
+PARTS = ("links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls", "firewall")
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,8 @@ class Made:
         return self.paths[namespace] or self.own_path
 
     def observed(self) -> View:
-        seen = list(observe(self.paths, PARTS))
-        firewall = [item for item in self.world.firewall if isinstance(item, (Table, Element))]
-        return View(DataPlane([*seen, *firewall, *self.world.listeners]), sockets_known=True)
+        seen = observe(self.paths, PARTS)
+        return View(DataPlane([*seen, *self.world.listeners]), sockets_known=True)
 
 
 @contextmanager
