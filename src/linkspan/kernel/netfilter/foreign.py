@@ -26,6 +26,7 @@ from linkspan.kernel.netfilter.obstacles import (
     IPTABLES_TABLES,
     ForeignRules,
     Obstacle,
+    chain_devices,
     find_obstacles,
     rule_texts,
 )
@@ -93,7 +94,8 @@ def _read_nft(
         return None
     if rows is None:
         return None
-    found = nftjson.read_ruleset(rows, rule_texts(lines), name)
+    # Some versions of nft leave devices out of their JSON.
+    found = nftjson.read_ruleset(rows, rule_texts(lines), name, chain_devices(lines))
     printed = {
         (table.family, table.name): table
         for family, saved_text in saves.items()

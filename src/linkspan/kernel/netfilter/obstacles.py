@@ -13,6 +13,7 @@ _HOOKS = ("forward", "input")
 _REFUSALS = ("drop", "reject", "queue")
 _HARMLESS = ("counter", "log", "limit", "comment", "quota")
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
+_DEVICES = re.compile(r"^\t\ttype \S+ hook \S+ devices? (?P<names>.*) priority ")
 _HANDLE = re.compile(r"^(?P<text>.*?)\s*# handle (?P<handle>\d+)$")
 
 
@@ -154,6 +155,22 @@ def rule_texts(text: str) -> dict[tuple[str, str, str, int], str]:
             chain = words[1]
         elif line.startswith("\t\t") and (match := _HANDLE.match(line.strip())):
             found[(*table, chain, int(match["handle"]))] = match["text"]
+    return found
+
+
+def chain_devices(text: str) -> dict[tuple[str, str, str], str]:
+    """The links of ingress and egress chains in `nft list ruleset`, separated by commas."""
+    found: dict[tuple[str, str, str], str] = {}
+    table: tuple[str, str] = ("", "")
+    chain = ""
+    for line in text.splitlines():
+        words = line.split()
+        if line.startswith("table ") and len(words) >= 3:
+            table = (words[1], words[2])
+        elif line.startswith("\tchain ") and len(words) >= 2:
+            chain = words[1]
+        elif match := _DEVICES.match(line):
+            found[(*table, chain)] = ",".join(re.findall(r'"([^"]+)"', match["names"]))
     return found
 
 

@@ -57,7 +57,8 @@ class Line(NamedTuple):
 
 def split_line(text: str) -> Line:
     """A line "-A CHAIN ..." in parts. Raises ValueError for one that has no end."""
-    options = list(_options(shlex.split(text)))
+    # iptables escapes both kinds of quotes inside of double ones, a shell only its own.
+    options = list(_options(shlex.split(text.replace(r"\'", "'"))))
     chain = ""
     groups: list[Group] = []
     own: list[Option] = []

@@ -41,11 +41,13 @@ def read_ruleset(
     rows: Iterable[Mapping[str, Any]],
     texts: Mapping[RuleKey, str] | None = None,
     namespace: str = HOST,
+    devices: Mapping[tuple[str, str, str], str] | None = None,
 ) -> Ruleset:
     """The rows of "nftables" as tables and elements of a namespace.
 
     `texts` are the rules' own lines, as `nft -a list ruleset` prints them; without them a
-    statement that is not understood has its JSON as text.
+    statement that is not understood has its JSON as text. `devices` are the links of ingress
+    and egress chains (family, table, chain) whose row does not say them.
     """
     tables: dict[tuple[str, str], _Table] = {}
     elements: list[Element] = []
@@ -61,7 +63,8 @@ def read_ruleset(
             if table is None:
                 continue
             if kind == "chain":
-                table.chains.append(content)
+                device = (devices or {}).get((content["family"], content["table"], content["name"]))
+                table.chains.append({"dev": device, **content})
             elif kind in ("set", "map"):
                 table.sets.append(_definition(content))
                 elements += _elements(content, table.sets[-1], namespace)
@@ -115,7 +118,8 @@ def _rule(row: dict[str, Any], texts: Mapping[RuleKey, str]) -> FirewallRule:
     family = row["family"]
     made: list[Statement] = []
     for item in row.get("expr", ()):
-        made += read_statement(item, family)
+        # A test that a later statement implies is often there already.
+        made += [one for one in read_statement(item, family) if one not in made]
     text = texts.get((family, row["table"], row["chain"], row.get("handle", 0)))
     if text is not None:
         made = _name_opaque(made, text, row.get("comment"), family)
