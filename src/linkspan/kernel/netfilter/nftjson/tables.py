@@ -11,6 +11,7 @@ from linkspan.dataplane.objects import HOST, Element, Part
 from linkspan.dataplane.rules import (
     Chain,
     FirewallRule,
+    Match,
     Opaque,
     Range,
     SetDefinition,
@@ -119,7 +120,8 @@ def _rule(row: dict[str, Any], texts: Mapping[RuleKey, str]) -> FirewallRule:
     made: list[Statement] = []
     for item in row.get("expr", ()):
         # A test that a later statement implies is often there already.
-        made += [one for one in read_statement(item, family) if one not in made]
+        found = read_statement(item, family)
+        made += [one for one in found if not isinstance(one, Match) or one not in made]
     text = texts.get((family, row["table"], row["chain"], row.get("handle", 0)))
     if text is not None:
         made = _name_opaque(made, text, row.get("comment"), family)
