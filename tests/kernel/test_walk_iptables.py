@@ -57,11 +57,11 @@ FILTER = """*filter
 -A DOCKER-ISOLATION-STAGE-2 -o bra -j DROP
 -A DOCKER-ISOLATION-STAGE-2 -o brb -j DROP
 -A DOCKER-ISOLATION-STAGE-2 -j RETURN
--A DOCKER-USER -s 192.0.2.2/32 -m conntrack --ctorigdst 192.0.2.1 -m comment --comment "it's" -g LIMITED
+-A DOCKER-USER -s 192.0.2.2 -m conntrack --ctorigdst 192.0.2.1 -m comment --comment "it's" -g OWN
 -A DOCKER-USER -j RETURN
--A LIMITED -m conntrack --ctstate NEW -m mark --mark 0x7/0xff -j DROP
+-A OWN -m conntrack --ctstate NEW -m mark --mark 0x7/0xff -j DROP
 COMMIT
-""".replace(":DOCKER-USER - [0:0]\n", ":DOCKER-USER - [0:0]\n:LIMITED - [0:0]\n")  # fmt: skip
+""".replace(":DOCKER-USER - [0:0]\n", ":DOCKER-USER - [0:0]\n:OWN - [0:0]\n")  # fmt: skip
 ENDS = {
     "a1": ("bra", "172.18.0.2/24", "172.18.0.1"), "a2": ("bra", "172.18.0.3/24", "172.18.0.1"),
     "b1": ("brb", "172.19.0.2/24", "172.19.0.1"), "out": (None, "192.0.2.2/24", "192.0.2.1"),
