@@ -17,14 +17,14 @@ from collections.abc import Iterable, Mapping
 from linkspan.drivers.records import Network, Sandbox
 from linkspan.errors import LinkspanError, RuntimeFailed
 from linkspan.names import control, process
-from linkspan.names.connection import Connection, Lost
+from linkspan.names.connection import PATIENCE, Connection, Lost
 from linkspan.names.records import Change, Host, Names, Resolver, Zone
 from linkspan.names.resolvconf import HOST_FILE, HostFile, resolv_conf, resolv_conf_of_host
 from linkspan.names.table import change_of, describe_names, resolver_of, zone_of
 
 log = logging.getLogger("linkspan.names")
-PATIENCE = 10.0
-"""Seconds that the process may take to do what it is told."""
+_PATIENCE_EACH = 0.02
+"""Seconds more that it may take for each sandbox that it is told of."""
 _TRIES = 3
 _QUIET = 1.0
 """Seconds after a start that failed in which nobody waits for another one."""
@@ -133,11 +133,11 @@ class NamesService:
         for _ in range(_TRIES):
             try:
                 connection = await self._connect()
-                reply = await asyncio.wait_for(connection.request(request), PATIENCE)
+                reply = await connection.request(request, _patience(len(resolvers)))
                 return reply.problems if isinstance(reply, control.Done) else {}
             except Lost as error:
                 trouble = error
-            except (LinkspanError, OSError, TimeoutError) as error:
+            except (LinkspanError, OSError) as error:
                 trouble = error
                 break
         log.error("names cannot be set: %s", trouble)
@@ -157,7 +157,9 @@ class NamesService:
                 raise RuntimeFailed("something else than the names process answers")
             if reply.version != control.version():
                 connection = await self._upgrade(connection, reply)
-            await connection.request(control.Replace(self._everything()))
+            everything = self._everything()
+            patience = _patience(len(everything.resolvers))
+            await connection.request(control.Replace(everything), patience)
             self._connection = connection
             self._watching = asyncio.create_task(self._watch(connection))
             return connection
@@ -186,7 +188,7 @@ class NamesService:
         await connection.wait_lost()
         # The listening socket lives on: whoever connects waits for the new program.
         connection = await Connection.open(control.socket_path(self._run_dir))
-        await asyncio.wait_for(connection.request(control.Hello()), process.PATIENCE)
+        await connection.request(control.Hello(), process.PATIENCE)
         return connection
 
     async def _watch(self, connection: Connection) -> None:
@@ -240,3 +242,7 @@ class NamesService:
         for name in (control.LOCK, control.LOG, f"{control.LOG}.1"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(self._run_dir, name))
+
+
+def _patience(sandboxes: int) -> float:
+    return PATIENCE + _PATIENCE_EACH * sandboxes

@@ -13,6 +13,7 @@ import msgspec
 import linkspan
 from linkspan.names.records import Change, Names
 
+MODULE = "linkspan.names.server"
 SOCKET, LOCK, LOG = "names.sock", "names.lock", "names.log"
 PROTOCOL = 1
 """Raised when a server could not understand a request of another version."""

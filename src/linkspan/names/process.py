@@ -18,7 +18,7 @@ PATIENCE = 15.0
 def command(run_dir: str, host_file: str) -> list[str]:
     """The arguments of the process."""
     return [
-        *(sys.executable, "-m", "linkspan.names.server"),
+        *(sys.executable, "-m", control.MODULE),
         *("--run-dir", run_dir, "--resolv-conf", host_file),
     ]
 
