@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from demo import world
+from demo.alive import change_while_it_runs
 from demo.cast import Cast, address_of
 from demo.teller import Teller, run_quietly
 
@@ -20,6 +21,7 @@ def tell(teller: Teller) -> None:
     make_networks(teller, cast)
     publish(teller, cast)
     refuse(teller, cast)
+    change_while_it_runs(teller, cast, OUTSIDE, HOST)
     join_segment(teller, cast)
     show_objects(teller)
     crash(teller, cast)
