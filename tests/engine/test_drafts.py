@@ -7,6 +7,7 @@ import pytest
 from linkspan.drivers.records import Endpoint, Network, Sandbox, Subnet
 from linkspan.engine.drafts import (
     Join,
+    check_alias,
     next_interface,
     parse_mac,
     rejoin,
@@ -87,6 +88,34 @@ def test_a_mac_in_one_spelling(text: str) -> None:
 def test_no_mac_that_a_host_can_have(text: str) -> None:
     with pytest.raises(InvalidRequest):
         parse_mac(text)
+
+
+@pytest.mark.parametrize("text", ["db", "a", "db.shop", "_sip._tcp", "a_b-c", "7", "a" * 63])
+def test_an_alias_that_can_be_looked_up(text: str) -> None:
+    assert check_alias(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "a b",
+        ".",
+        "db.",
+        ".db",
+        "a..b",
+        "-db",
+        "a\0",
+        "a\n",
+        "\u202e",
+        "a" * 64,
+        "a.a" * 60,
+    ],
+)
+def test_an_alias_that_cannot_be_looked_up(text: str, register: Register) -> None:
+    with pytest.raises(InvalidRequest, match="is no alias"):
+        resolve_networks([NetworkAttachment(network="web", aliases=[text])], "web", register)
 
 
 def test_interfaces_are_numbered_around_those_that_are_there() -> None:

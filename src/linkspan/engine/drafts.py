@@ -17,6 +17,9 @@ from linkspan.errors import InvalidRequest
 
 _MAC = re.compile(r"([0-9a-f]{2}[:-]){5}[0-9a-f]{2}")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,62}[a-zA-Z0-9])?")
+_LABEL = r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"  # RFC 1035, 2.3.1; _ as RFC 2782 does
+_ALIAS = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LONGEST_ALIAS = 128
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -43,6 +46,17 @@ def check_hostname(text: str) -> str:
         raise InvalidRequest(
             f"{text!r} is no host name: use up to 64 letters, digits, '-', '_' and '.', "
             "with a letter or digit at both ends"
+        )
+    return text
+
+
+def check_alias(text: str) -> str:
+    """The alias itself; InvalidRequest when it is no name that a program could look up."""
+    if len(text) > _LONGEST_ALIAS or not _ALIAS.fullmatch(text):
+        shown = text if len(text) <= _LONGEST_ALIAS else f"{text[:20]}..."
+        raise InvalidRequest(
+            f"{shown!r} is no alias: use up to {_LONGEST_ALIAS} letters, digits, '-' and '_', in "
+            "parts of up to 63 with '.' between them"
         )
     return text
 
@@ -113,7 +127,7 @@ def resolve_network(attachment: NetworkAttachment | str, register: Register) -> 
         ipv6=_parse_version(attachment.ipv6, 6),
         mac=None if attachment.mac is None else parse_mac(attachment.mac),
         gateway_priority=attachment.gateway_priority,
-        aliases=tuple(attachment.aliases),
+        aliases=tuple(map(check_alias, attachment.aliases)),
     )
 
 
