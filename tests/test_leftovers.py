@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import leftovers
+from lab.processes import wait_until
 
 
 def test_only_what_is_new_counts():
@@ -27,9 +28,14 @@ def test_a_process_of_this_run_is_found_by_its_environment(monkeypatch):
     child = subprocess.Popen(
         [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env={"X": "mark-of-a-test"}
     )
-    try:
+
+    def is_found() -> bool:
         found = leftovers.find_processes()
-        assert [name for name, ours in found.items() if ours and f"process {child.pid}:" in name]
+        return any(ours and f"process {child.pid}:" in name for name, ours in found.items())
+
+    try:
+        # Between fork and exec it still has our own environment.
+        wait_until(is_found, "the child in the list of leftovers")
     finally:
         child.kill()
         child.wait()
