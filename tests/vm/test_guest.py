@@ -29,6 +29,7 @@ def test_it_makes_links_of_a_kind(netns, lab, kind):
     assert kind in shown.stdout
 
 
-def test_what_it_writes_to_this_checkout_is_refused():
+def test_what_it_writes_to_this_machines_files_is_refused():
+    # A checkout below /tmp, /home and the like is in an overlay, which ends with the guest.
     with pytest.raises(OSError, match="Read-only"):
-        (Path(__file__).parents[2] / "written").touch()
+        Path("/written").touch()
