@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from linkspan.dataplane import HOST, DataPlane, Link, Listener, Object, Process, Veth
 from linkspan.errors import LinkspanError, NotFound
+from linkspan.inventory.records import Container, HostView
 from linkspan.kernel import namespaces, sockets
 from linkspan.kernel.observe import PARTS, observe
+
+if TYPE_CHECKING:
+    from linkspan.cli.whereabouts import Whereabouts
 
 _FOLDERS = ("/run/netns", "/run/docker/netns")
 _RELAYS = frozenset(("docker-proxy",))
 
 
-class HostView(NamedTuple):
+class Seen(NamedTuple):
     """A host's data plane, and the namespaces in it by name -> path (None: one's own)."""
 
     plane: DataPlane
@@ -64,7 +69,40 @@ def find_places(client: Any, asked: Iterable[tuple[str, str]] = ()) -> Places:
     return Places(paths, aliases)
 
 
-def observe_host(places: Mapping[str, str | None], about: Iterable[str]) -> HostView:
+def look_at_host(client: Any, ends: Iterable[Whereabouts] | None) -> HostView:
+    """This host as a HostView; with `ends`, only what cables join to them."""
+    asked = [one.path for one in ends or () if one.path is not None]
+    places = find_places(client, asked)
+    about = places.paths if ends is None else _namespaces_of(ends, places)
+    seen = observe_host(places.paths, about)
+    spoken: dict[str, list[str]] = {}
+    for alias, name in places.aliases.items():
+        spoken.setdefault(name, []).append(alias)
+    containers = tuple(
+        Container(
+            namespace=name, name=name, runtime=_runtime_of(name),
+            aliases=tuple(spoken.get(name, ())),
+        )
+        for name in places.paths
+    )  # fmt: skip
+    return HostView(
+        plane=seen.plane, containers=containers, paths=dict(seen.places), taken=time.time(),
+        host=os.uname().nodename, kernel=os.uname().release,
+    )  # fmt: skip
+
+
+def _namespaces_of(ends: Iterable[Whereabouts], places: Places) -> set[str]:
+    names = {places.aliases.get(one.name, one.name) for one in ends if one.name is not None}
+    return {name for name in names if name in places.paths}
+
+
+def _runtime_of(name: str) -> str:
+    if name == HOST:
+        return "host"
+    return "process" if name.startswith("pid:") else "netns"
+
+
+def observe_host(places: Mapping[str, str | None], about: Iterable[str]) -> Seen:
     """The data plane of the namespaces in `about` and of all that have a cable to them.
 
     Raises KernelRefused and PermissionRefused.
@@ -75,7 +113,7 @@ def observe_host(places: Mapping[str, str | None], about: Iterable[str]) -> Host
     plane = observe(chosen, PARTS)
     objects: list[Object] = list(plane)
     objects += _listeners(chosen, plane)
-    return HostView(DataPlane(objects), chosen)
+    return Seen(DataPlane(objects), chosen)
 
 
 def _identity_of(path: str) -> tuple[int, int]:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from linkspan.cli.state import connect, format_option, reads
+from linkspan.cli.looking import Looking, print_gaps, view_options
+from linkspan.cli.state import format_option, reads
 from linkspan.cli.tables import print_json
 
 if TYPE_CHECKING:
     from linkspan.analysis import Answer, Trace
     from linkspan.cli.whereabouts import Whereabouts
+    from linkspan.inventory.records import HostView
 
 STATUS = {"delivered": 0, "not-delivered": 1, "cannot-say": 3}
 
@@ -28,11 +30,12 @@ STATUS = {"delivered": 0, "not-delivered": 1, "cannot-say": 3}
 @click.option("--mark", type=int, default=0, help="Mark of the packet as it is sent.")
 @click.option("--link", metavar="NAME", help="From outside: the host's link that it comes in by.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every rule that the packet passes.")
+@view_options
 @format_option
 @reads
 def path(
     origin: str, target: str, proto: str | None, source_port: int | None, mark: int,
-    link: str | None, verbose: bool, output: str,
+    link: str | None, verbose: bool, looking: Looking, output: str,
 ) -> int:  # fmt: skip
     """Say where a packet goes, hop by hop, and whether its answer comes back.
 
@@ -47,57 +50,51 @@ def path(
     linkspan path outside 192.0.2.10:8080
     linkspan path shop 1.1.1.1:443 --proto udp -v
     """
-    from linkspan.errors import LinkspanError, NotFound
-
-    try:
-        answer = find_answer(origin, target, proto, source_port, mark, link)
-    except NotFound as error:
-        raise click.UsageError(error.message) from None
-    except LinkspanError as error:
-        click.echo(f"linkspan: {error.message}", err=True)
-        return STATUS["cannot-say"]
+    host, answer = find_answer(looking, origin, target, proto, source_port, mark, link)
     if output == "json":
-        print_json(as_json(answer, origin, target))
+        gaps = {"unseen": list(host.unseen), "changing": list(host.changing)}
+        print_json({**as_json(answer, origin, target), **gaps})
     else:
         from linkspan.cli.pathtext import print_answer
 
         print_answer(answer, origin, target, verbose)
+        print_gaps(host)
     return STATUS[answer.verdict.value]
 
 
 def find_answer(
-    origin: str, target: str, proto: str | None, source_port: int | None, mark: int,
-    link: str | None,
-) -> Answer:  # fmt: skip
-    """Observe this host and walk the flow.
+    looking: Looking, origin: str, target: str, proto: str | None = None,
+    source_port: int | None = None, mark: int = 0, link: str | None = None,
+) -> tuple[HostView, Answer]:  # fmt: skip
+    """Look at the host and walk the flow.
 
     Raises:
         NotFound: a name that is not there.
+        InvalidRequest: what was written is no end of a flow.
         click.UsageError: FROM, TO and the options do not fit together.
     """
     from linkspan.analysis import Flow, View, stranger_at, trace_flow
     from linkspan.analysis.flow import EPHEMERAL
-    from linkspan.cli.hostview import find_places, observe_host
-    from linkspan.cli.whereabouts import OUTSIDE, find_origin, find_target, find_uplink, parse
+    from linkspan.cli.whereabouts import (
+        OUTSIDE,
+        find_origin,
+        find_target,
+        find_uplink,
+        parse,
+        resolve,
+    )
     from linkspan.dataplane import HOST
-    from linkspan.errors import InvalidRequest
 
-    try:
-        start, end = parse(origin), parse(target)
-    except InvalidRequest as error:
-        raise click.UsageError(str(error)) from None
+    start, end = parse(origin), parse(target)
     proto = proto or ("icmp" if end.port is None else "tcp")
     if (proto == "icmp") != (end.port is None):
         needs = "takes no port" if proto == "icmp" else f"needs a port: {target}:80"
         raise click.UsageError(f"{proto} {needs}")
     if start.port is not None:
         source_port = start.port
-    places = find_places(connect(), [p for p in (start.path, end.path) if p is not None])
-    start, end = (one.called(places.aliases) for one in (start, end))
-    named = [w.name for w in (start, end) if w.name is not None and w.name != OUTSIDE]
-    _check_names((start, end), places.paths)
-    seen = observe_host(places.paths, named)
-    view = View(seen.plane, sockets_known=True)
+    host = looking.around((start, end))
+    start, end = (resolve(one, host.containers) for one in (start, end))
+    view = View(host.plane, sockets_known=True)
     first = find_origin(view, start, _version(end), link) if _is_plain(start) else None
     destination = find_target(view, end, None if first is None else first.namespace)
     if first is None or (first.source and (":" in first.source) != (":" in destination)):
@@ -116,7 +113,7 @@ def find_answer(
     stranger = None
     if end.name == OUTSIDE and flow.link is None:
         stranger = stranger_at(HOST, find_uplink(view), destination)
-    return trace_flow(view, first.namespace, flow, stranger)
+    return host, trace_flow(view, first.namespace, flow, stranger)
 
 
 def _version(end: Whereabouts) -> int:
@@ -125,14 +122,6 @@ def _version(end: Whereabouts) -> int:
 
 def _is_plain(start: Whereabouts) -> bool:
     return start.name != "outside"
-
-
-def _check_names(ends: tuple[Whereabouts, ...], places: Any) -> None:
-    from linkspan.cli.whereabouts import OUTSIDE, find_namespace
-
-    for end in ends:
-        if end.name is not None and end.name != OUTSIDE:
-            find_namespace(end, list(places))
 
 
 # JSON ---------------------------------------------------------------------------------

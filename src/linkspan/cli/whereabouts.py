@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from linkspan.analysis import View
@@ -12,6 +12,7 @@ from linkspan.analysis.addresses import is_link_local, is_loopback, to_number, t
 from linkspan.analysis.place import OwnAddress, Place
 from linkspan.dataplane import HOST, Physical, Route, Veth
 from linkspan.errors import InvalidRequest, NotFound
+from linkspan.inventory.records import Container
 
 OUTSIDE = "outside"
 
@@ -33,10 +34,6 @@ class Whereabouts(NamedTuple):
         if kind == "pid":
             return self.name or "", f"/proc/{rest}/ns/net"
         return None
-
-    def called(self, aliases: Mapping[str, str]) -> Whereabouts:
-        """The same by the name that the namespace has elsewhere."""
-        return self if self.name is None else self._replace(name=aliases.get(self.name, self.name))
 
 
 class Origin(NamedTuple):
@@ -80,6 +77,19 @@ def _port(text: str, whole: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise InvalidRequest(f"{whole!r}: {text!r} is no port; ports are numbers from 1 to 65535")
     return int(text)
+
+
+def resolve(where: Whereabouts, containers: Iterable[Container]) -> Whereabouts:
+    """The same end by the name of its namespace in the plane. Raises NotFound, with names that
+    are near.
+    """
+    if where.name is None or where.name == OUTSIDE:
+        return where
+    spoken: dict[str, str] = {}
+    for one in containers:
+        for word in (one.namespace, one.name, *one.aliases):
+            spoken.setdefault(word, one.namespace)
+    return where._replace(name=spoken[find_namespace(where, spoken)])
 
 
 def find_namespace(where: Whereabouts, names: Collection[str]) -> str:
