@@ -30,6 +30,17 @@ class Container(msgspec.Struct, frozen=True, kw_only=True):
     """What its runtime says it published: "192.0.2.10:8080->80/tcp"."""
 
 
+class Stored(msgspec.Struct, frozen=True):
+    """What linkspan's own store on that host held: where a plan of a command begins.
+
+    Networks, sandboxes, policies, leases, as the store keeps them; nothing of what containers
+    run. `settings` is the daemon's settings as JSON.
+    """
+
+    entries: Mapping[str, bytes] = {}
+    settings: bytes = b"{}"
+
+
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """A host at one moment: what questions are answered from, live or out of a file."""
 
@@ -45,3 +56,5 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """When: seconds since 1970."""
     host: str = ""
     kernel: str = ""
+    stored: Stored | None = None
+    """None: not read, or linkspan has never run there."""
