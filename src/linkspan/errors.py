@@ -2,6 +2,7 @@
 
     LinkspanError
     ├── InvalidRequest        the request itself is wrong (HTTP 400)
+    │   └── SnapshotUnreadable
     ├── PermissionRefused     the daemon or command lacks a right (403)
     ├── PolicyRefused         a policy of this host forbids it (403)
     ├── NotFound              the named thing does not exist (404)
@@ -49,6 +50,12 @@ class InvalidRequest(LinkspanError):
 
     code = "invalid"
     status = 400
+
+
+class SnapshotUnreadable(InvalidRequest):
+    """A file is no snapshot of a host, damaged, or of a later linkspan; says which part."""
+
+    code = "snapshot"
 
 
 class PermissionRefused(LinkspanError):
