@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,7 +164,14 @@ def compare(made: Made, flows: list[tuple[str, Flow]]) -> tuple[int, list[Differ
 
 
 def look_again(made: Made, name: str, flow: Flow) -> Difference | None:
-    """A flow that differed, with more time and what is observed now: flows teach hosts MACs."""
+    """A flow that differed, with more time and what is observed now: flows teach hosts MACs.
+
+    What waits for an answer that another flow asked for is let go of first: the question had
+    that flow's source, which may be one that nobody answers (arp_ignore).
+    """
+    for one in made.paths:
+        words = "ip neighbour flush nud incomplete nud failed"
+        subprocess.run(["nsenter", f"--net={made.path(one)}", *words.split()], check=False)
     answer = trace_flow(made.observed(), name, flow)
     probe = Probe(name, made.path(name), flow.destination, flow.destination_port, flow.protocol,
                   flow.source_port)  # fmt: skip
