@@ -34,6 +34,7 @@ from linkspan.dataplane import (
     Namespace,
     Neighbour,
     Object,
+    Part,
     Route,
     Rule,
     Sysctl,
@@ -43,6 +44,7 @@ from linkspan.dataplane import (
     rules,
     sockets,
 )
+from linkspan.dataplane.ruletext import statement_text
 from linkspan.errors import SnapshotUnreadable
 from linkspan.inventory.records import Container, HostView, Stored
 
@@ -125,7 +127,7 @@ def encode(view: HostView) -> bytes:
     pack = msgspec.msgpack.Encoder().encode
     parts: list[bytes] = []
     entries = [
-        _pack(parts, name, pack(held), {kind: len(items) for kind, items in held.items()})
+        _pack(parts, name, _pack_objects(held), {kind: len(items) for kind, items in held.items()})
         for name, held in by_namespace.items()
     ]
     stored = None if view.stored is None else _pack(parts, _STORED, pack(view.stored), {})
@@ -203,6 +205,55 @@ def decode_header(data: bytes, name: str = "the snapshot") -> Header:
 # Writing ------------------------------------------------------------------------------
 
 
+def _pack_objects(held: dict[str, list[Object]]) -> bytes:
+    try:
+        return msgspec.msgpack.encode(held)
+    except OverflowError:
+        return msgspec.msgpack.encode(
+            {kind: [_without_long_numbers(item) for item in items] for kind, items in held.items()}
+        )
+
+
+def _without_long_numbers(item: Object) -> Object:
+    """A format of 64-bit numbers has no place for longer ones, as some rules have: what says
+    one becomes a statement that is not understood, which keeps its text.
+    """
+    if isinstance(item, Element):
+        parts = ("first", "last", "data")
+        return msgspec.structs.replace(
+            item,
+            **{n: tuple(map(_shortened, v)) for n in parts if (v := getattr(item, n)) is not None},
+        )
+    if not isinstance(item, Table):
+        return item
+    chains = (
+        msgspec.structs.replace(
+            chain,
+            rules=tuple(
+                msgspec.structs.replace(
+                    rule, statements=tuple(_or_opaque(s, item.family) for s in rule.statements)
+                )
+                for rule in chain.rules
+            ),
+        )
+        for chain in item.chains
+    )
+    return msgspec.structs.replace(item, chains=tuple(chains))
+
+
+def _or_opaque(statement: rules.Statement, family: str) -> rules.Statement:
+    try:
+        msgspec.msgpack.encode(statement)
+    except OverflowError:
+        test = isinstance(statement, (rules.Match, rules.VerdictMap, rules.Flags))
+        return rules.Opaque(statement_text(statement, family), test)
+    return statement
+
+
+def _shortened(part: Part) -> Part:
+    return str(part) if isinstance(part, int) and part.bit_length() > 63 else part
+
+
 def _pack(parts: list[bytes], name: str, data: bytes, counts: dict[str, int]) -> Entry:
     packed = zlib.compress(data, _LEVEL)
     parts.append(packed)
@@ -249,9 +300,9 @@ def _read_start(data: bytes, name: str) -> _Start:
         raise _damaged(name, "its beginning", f"the file ends after {len(data)} bytes")
     version = int.from_bytes(data[8:10], "big")
     if version != FORMAT:
-        advice = "read it with the linkspan that wrote it" + (" or a later one" * (version > FORMAT))
         raise SnapshotUnreadable(
-            f"{name} has format {version}, and linkspan {__version__} reads format {FORMAT}; {advice}"
+            f"{name} has format {version}, and linkspan {__version__} reads format {FORMAT}; "
+            f"read it with the linkspan that wrote it{' or a later one' * (version > FORMAT)}"
         )
     size = int.from_bytes(data[10:14], "big")
     packed = data[_PREFIX : _PREFIX + size]
