@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "audit:audit",
     "plan": "plan:plan",
     "path": "path:path",
+    "map": "map:map_",
     "events": "events:events",
     "doctor": "doctor:doctor",
     "reconcile": "host:reconcile",
