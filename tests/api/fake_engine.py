@@ -51,6 +51,10 @@ class FakeEngine:
         """One with an event log in a store at `path`."""
         return cls(await EventLog.open(SqliteStore(path)))
 
+    def unanswered(self) -> dict[str, str]:
+        """Sandboxes without names: none."""
+        return {}
+
     def _put_network(self, name: str, driver: str, subnets: list[str], **more: Any) -> Network:
         network = Network(
             id=identify("network", name),

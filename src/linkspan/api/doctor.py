@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -287,6 +287,22 @@ def check_programs() -> Iterator[Check]:
         needed_by=["reading other programs' firewall rules"],
         advice="" if nft else "on Debian: `apt install nftables`",
     )
+
+
+def check_names(unanswered: Mapping[str, str]) -> list[Check]:
+    """Sandboxes whose questions for names nobody answers, by name with the reason."""
+    return [
+        Check(
+            area="daemon",
+            name=f"names in {name}",
+            state="warning",
+            found=f"nobody answers its questions for names: {why}",
+            needed_by=[f"name look-ups in {name}"],
+            advice="to start the names process again and set everything up anew:",
+            commands=["linkspan reconcile"],
+        )
+        for name, why in sorted(unanswered.items())
+    ]
 
 
 def check_firewalls(interfaces: Sequence[str]) -> Iterator[Check]:

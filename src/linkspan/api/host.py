@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from linkspan.api.doctor import DoctorView, examine_host
+from linkspan.api.doctor import DoctorView, check_names, examine_host
 from linkspan.api.obstacles import OUR_BRIDGES, is_ours
 from linkspan.api.openapi import compose_document
 from linkspan.api.operation import DRY_RUN, Answer, Call, Operation
@@ -44,7 +44,9 @@ async def examine(call: Call) -> Answer:
     """What this kernel and host offer and lack, seen from the daemon's namespace."""
     names = [network.interface for network in call.engine.networks()]
     unusual = [name for name in names if name and not is_ours(name, OUR_BRIDGES)]
-    return Answer(200, await asyncio.to_thread(examine_host, unusual))
+    found = await asyncio.to_thread(examine_host, unusual)
+    about_names = check_names(call.engine.unanswered())
+    return Answer(200, msgspec.structs.replace(found, checks=[*found.checks, *about_names]))
 
 
 async def reconcile(call: Call) -> Answer:

@@ -65,6 +65,8 @@ class Core:
         """Those in force, by name."""
         self.forwarding6: dict[str, str] = {}
         """Settings that were changed so that IPv6 is forwarded, with their values before."""
+        self.unanswered: dict[str, str] = {}
+        """Sandboxes whose questions for names nobody answers now, by id, and why."""
         self.unique_local = ""
         """The pool of this host's own IPv6 subnets."""
         self._makers = ThreadPoolExecutor(MAKERS, thread_name_prefix="namespace-maker")
@@ -108,7 +110,32 @@ class Core:
 
     async def rename(self, before: Sandbox | None, after: Sandbox | None) -> None:
         """Have a sandbox found by its names, or not any more; None is one that is not there."""
-        await self.naming.change(before, after, self.register.networks)
+        trouble = await self.naming.change(before, after, self.register.networks)
+        if after is None:
+            self.unanswered.pop(before.id if before is not None else "", None)
+            return
+        others = {id: why for id, why in self.unanswered.items() if id != after.id}
+        self._note_names(others | trouble, {after.id: after.name})
+
+    async def rename_all(self) -> None:
+        """Have all sandboxes found by their names, and no others."""
+        sandboxes = self.register.sandboxes.values()
+        self._note_names(await self.naming.replace(self.register.networks.values(), sandboxes))
+
+    def _note_names(self, trouble: dict[str, str], names: Mapping[str, str] = {}) -> None:
+        """Record whose questions are not answered from now on, and whose are again.
+
+        `names` are those of sandboxes that are not registered yet.
+        """
+        if trouble.keys() == self.unanswered.keys():
+            self.unanswered = trouble
+            return
+        names = {**names, **self.register.names()}
+        for id in trouble.keys() - self.unanswered.keys():
+            self.events.record("sandbox", "names-lost", names.get(id, ""), id, reason=trouble[id])
+        for id in (self.unanswered.keys() - trouble.keys()) & names.keys():
+            self.events.record("sandbox", "names-back", names[id], id)
+        self.unanswered = trouble
 
     @contextlib.asynccontextmanager
     async def renaming(self, before: Sandbox | None, after: Sandbox | None) -> AsyncIterator[None]:

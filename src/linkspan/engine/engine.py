@@ -212,6 +212,12 @@ class Engine:
         """The text of its /etc/resolv.conf; None when it has no resolver of ours."""
         return self._core.naming.resolv_conf(sandbox, self._core.register.networks)
 
+    def unanswered(self) -> dict[str, str]:
+        """The names of sandboxes whose questions for names nobody answers now, and why."""
+        sandboxes = self._core.register.sandboxes
+        found = self._core.unanswered.items()
+        return {sandboxes[id].name: why for id, why in found if id in sandboxes}
+
     def members(self, network_ref: str) -> list[Sandbox]:
         """The sandboxes on a network, in the order in which they joined. Raises NotFound."""
         return self._core.register.members(self._core.register.network(network_ref).id)

@@ -62,8 +62,7 @@ class Reconciler:
                 if not await self._pass(notes):
                     break
             await self._note_inodes()
-            register = self._core.register
-            await self._core.naming.replace(register.networks.values(), register.sandboxes.values())
+            await self._core.rename_all()
             return notes.finish()
 
     async def check(self, sandbox: Sandbox) -> Report:
