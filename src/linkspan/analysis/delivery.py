@@ -34,6 +34,11 @@ def deliver(journey: Journey, packet: Packet, link: str) -> Ending:
     if not journey.view.sockets_known:
         journey.misunderstood("which sockets listen was not observed")
         return journey.end(Disposition.DELIVERED, packet, f"arrives at {where} in {place.name}")
+    if place.name in journey.view.planned:
+        journey.misunderstood(
+            f"which sockets will listen in {place.name}, which is only planned, is not known"
+        )
+        return journey.end(Disposition.DELIVERED, packet, f"arrives at {where} in {place.name}")
     answer = "the sender gets a reset" if packet.protocol == 6 else "the sender gets an ICMP error"
     return journey.end(
         Disposition.REFUSED, packet,

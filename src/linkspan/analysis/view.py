@@ -16,7 +16,7 @@ from linkspan.analysis.addresses import to_number, version_of
 from linkspan.analysis.place import Place, PlaceObjects
 from linkspan.analysis.ruleset import Ruleset
 from linkspan.dataplane.links import Ipvlan, Macvlan, Veth, Vlan, Vxlan
-from linkspan.dataplane.objects import Address, Link, Neighbour, Route, Sysctl
+from linkspan.dataplane.objects import Address, Link, Namespace, Neighbour, Route, Sysctl
 from linkspan.dataplane.plane import DataPlane
 from linkspan.dataplane.sockets import Listener
 
@@ -50,6 +50,10 @@ class View:
         self._objects: dict[str, PlaceObjects] = {}
         self._places: dict[str, Place] = {}
         self._rulesets: dict[str, Ruleset] = {}
+        self.planned: frozenset[str] = frozenset(
+            item.namespace for item in plane.of(Namespace) if item.planned
+        )
+        """Namespaces that only a plan has: what will listen there is not known."""
         any_listener = self._sort(plane)
         self._complete_pairs()
         self.sockets_known = any_listener if sockets_known is None else sockets_known

@@ -21,7 +21,7 @@ HOST = "host"
 Key = tuple[str | int | tuple[object, ...] | None, ...]
 
 
-class Object(msgspec.Struct, frozen=True, kw_only=True):
+class Object(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One kernel object in one namespace."""
 
     order: ClassVar[int] = 0
@@ -41,6 +41,8 @@ class Namespace(Object, frozen=True, kw_only=True):
     order: ClassVar[int] = 0
     path: str | None = None
     inode: int | None = None
+    planned: bool | None = None
+    """It exists in a plan alone: which programs will listen in it is not known."""
 
     @property
     def key(self) -> Key:
@@ -108,6 +110,8 @@ class NextHop(msgspec.Struct, frozen=True, kw_only=True):
     gateway: str | None = None
     link: str | None = None
     weight: int = 1
+    encap: str | None = None
+    """As in Route."""
 
 
 class Route(Object, frozen=True, kw_only=True):
@@ -130,13 +134,22 @@ class Route(Object, frozen=True, kw_only=True):
     onlink: bool | None = None
     mtu: int | None = None
     hops: tuple[NextHop, ...] | None = None
+    tos: int = 0
+    """The route holds only for packets with this type of service (IPv4); 0 for all."""
+    source_prefix: str | None = None
+    """The route holds only for packets from there (IPv6); None for all."""
+    encap: str | None = None
+    """What the packet is wrapped in by the route itself: mpls, ip, ip6, seg6, bpf, xfrm, ..."""
+    nexthop: int | None = None
+    """Number of the nexthop object that says the way; the way itself is stated too."""
 
     @property
     def key(self) -> Key:
         # One destination can be reached over several links at one metric in IPv6 and, for
         # local and broadcast routes, in IPv4; the link tells those apart.
         link = self.link if ":" in self.destination or self.table == 255 else None
-        return ("route", self.namespace, self.table, self.destination, self.metric, link)
+        key: Key = ("route", self.namespace, self.table, self.destination, self.metric, link)
+        return (*key, self.tos, self.source_prefix) if self.tos or self.source_prefix else key
 
 
 class Rule(Object, frozen=True, kw_only=True):
@@ -162,13 +175,19 @@ class Rule(Object, frozen=True, kw_only=True):
     ip_protocol: int | None = None
     source_ports: tuple[int, int] | None = None
     destination_ports: tuple[int, int] | None = None
+    l3mdev: bool = False
+    """The table is that of the VRF that the packet comes from or leaves by."""
+    suppress_group: int | None = None
+    """Routes that leave by a link of this group do not count."""
+    others: tuple[str, ...] = ()
+    """Tests that linkspan cannot make, by name and number ("tun_id 7")."""
 
     @property
     def key(self) -> Key:
         return (
             "rule", self.namespace, self.family, self.priority, self.source, self.destination,
             self.input_link, self.output_link, self.mark, self.mark_mask, self.table, self.action,
-            self.invert, self.tos,
+            self.invert, self.tos, *self.others,
         )  # fmt: skip
 
 
