@@ -77,6 +77,22 @@ def test_a_deleted_bridge_comes_back_with_its_ports(site: Site, shop: Any) -> No
     wait_until(lambda: repaired(site), "the event", 3)
 
 
+def test_attaching_while_the_bridge_is_deleted_works_or_says_why(site: Site) -> None:
+    bridge = site.daemon.get("/v1/networks/web")["interface"]
+    told = []
+    for number in range(20):
+        site.lab.run(site.host, f"ip link delete {bridge}")
+        try:
+            site.sandbox(f"late{number}", "web")
+        except Refused as error:
+            told.append(error)
+        wait_until(
+            lambda: not site.lab.run(site.host, f"ip link show {bridge}", check=False).returncode,
+            "the bridge to be there again",
+        )
+    assert all(error.status == 409 and "has vanished" in str(error) for error in told), told
+
+
 def test_a_deleted_endpoint_comes_back(site: Site, shop: Any) -> None:
     site.lab.run(site.host, f"ip link delete {host_link(site, 'shop')}")
     wait_until(lambda: answers(site, 0.2), "the published port to answer again", 3)

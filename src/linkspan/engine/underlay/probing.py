@@ -8,8 +8,9 @@ ask at once, and the kernel's writer goes on with other changes.
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from linkspan.dataplane import Add, Change, Link, Operation, Remove, Replace, Sysctl
@@ -23,9 +24,11 @@ from linkspan.drivers.underlay import (
 from linkspan.engine.changes import subject
 from linkspan.engine.core import Core
 from linkspan.engine.underlay.parents import as_parent
-from linkspan.errors import AddressInUse, Conflict
+from linkspan.errors import AddressInUse, Conflict, KernelRefused
 
 T = TypeVar("T")
+_VANISHED = frozenset((errno.EINVAL, errno.ENODEV, errno.ENOENT))
+"""What the kernel says of a master that is not there."""
 MOST_CLAIMED = 16
 """Addresses of others in a row after which no further one is tried."""
 PROBES, SPACING, LISTENING = 2, 0.05, 0.05
@@ -78,7 +81,7 @@ async def retry_claimed(once: Callable[[Collection[str]], Awaitable[T]]) -> T:
 
 
 async def apply_probed(
-    core: Core, sandbox: Sandbox, change: Change, endpoints: Iterable[Endpoint]
+    core: Core, sandbox: Sandbox, change: Change, endpoints: Sequence[Endpoint]
 ) -> None:
     """Carry out the change that makes endpoints, their addresses when they are known to be
     free. Raises AddressInUse, Conflict where a parent is not up, KernelRefused: then nothing
@@ -93,7 +96,7 @@ async def apply_probed(
         await check_parent_is_up(core, network)
     probed = [(network, endpoint) for network, endpoint in on_segments if is_probed(network)]
     if not probed:
-        await core.writer.apply(change)
+        await _apply_bridged(core, change, endpoints)
         return
     first, rest = cut(change, {endpoint.interface for _, endpoint in probed}, sandbox.namespace)
     await core.writer.apply(first)
@@ -105,6 +108,22 @@ async def apply_probed(
         await core.writer.apply(rest)
     except BaseException:
         await asyncio.shield(core.writer.apply(inverse(first)))
+        raise
+
+
+async def _apply_bridged(core: Core, change: Change, endpoints: Sequence[Endpoint]) -> None:
+    """Carry a change out; a bridge that somebody removed meanwhile is named."""
+    try:
+        await core.writer.apply(change)
+    except KernelRefused as error:
+        if error.errno not in _VANISHED:
+            raise
+        for network in (core.register.networks[endpoint.network] for endpoint in endpoints):
+            if network.interface and not core.host.has_link(network.interface):
+                raise Conflict(
+                    f"the bridge {network.interface} of network {network.name} has vanished; it "
+                    "is made again by itself: try once more"
+                ) from None
         raise
 
 
