@@ -11,6 +11,7 @@ from typing import NamedTuple
 from linkspan.analysis.addresses import is_link_local, to_number, to_text
 from linkspan.analysis.admission import Admitted, admit
 from linkspan.analysis.choices import Choices
+from linkspan.analysis.conntrack import Tracker
 from linkspan.analysis.hooks import pass_hook
 from linkspan.analysis.journey import STRANGER_MAC, Journey
 from linkspan.analysis.packet import ADVERTISE, BROADCAST, SOLICIT, Packet
@@ -18,6 +19,7 @@ from linkspan.analysis.place import Place
 from linkspan.analysis.recorder import Silence
 from linkspan.analysis.segment import Heard, arrive, spread
 from linkspan.analysis.source import select_ipv4, select_ipv6
+from linkspan.analysis.view import View
 from linkspan.dataplane.links import Dummy, Ipvlan, Loopback, Tun
 
 OUTSIDE_MAC = "mac-of-somebody-outside"
@@ -106,6 +108,19 @@ def _ask_once(
     if len(journey.choices.made) == before:
         view.resolved[key] = found
     return found
+
+
+def ask_alone(
+    view: View, place: Place, link: str, version: int, address: int, source: int | None
+) -> tuple[str, ...] | None:
+    """The MACs that answer for an address on a link, without anything else going on; None
+    where that depends.
+    """
+    choices = Choices()
+    journey = Journey(view, choices, Tracker())
+    journey.recorder = Silence()
+    asked = _ask(journey, place, link, version, address, source)
+    return None if choices.made else tuple(asked.answers)
 
 
 def _ask(

@@ -1,0 +1,161 @@
+"""Chains as facts: which rules may change places, and what each says about a namespace.
+
+The order of rules counts, except where neighbouring rules cannot shadow each other: when all
+of them decide the same, or each tests a field for a value of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from linkspan.analysis.flow import PROTOCOLS
+from linkspan.analysis.symmetry_terms import Fact, find_mines, owners_of, told
+from linkspan.dataplane.rules import (
+    Counter,
+    Expression,
+    FirewallRule,
+    Flags,
+    Limit,
+    Log,
+    Match,
+    Meta,
+    Payload,
+    Reject,
+    SetOf,
+    Verdict,
+)
+
+_PURE = (Match, Flags, Counter, Log, Limit)
+
+
+class ReadChain(NamedTuple):
+    """A chain: where it is, and its rules with what they say."""
+
+    where: Fact
+    rules: list[tuple[FirewallRule, Any]]
+
+    def facts(self, settle: Callable[[Any], Any]) -> Iterator[Fact]:
+        """What the chain says about each namespace; rules between two that name nobody are
+        one block. `settle` makes numbers of the ports that belong to nobody.
+        """
+        block: list[tuple[FirewallRule, Any]] = []
+        number = 0
+        for rule, unsettled in self.rules:
+            term = settle(unsettled)
+            if any(True for _ in find_mines(term)):
+                members = _members(term, rule)
+                if members is None:
+                    block.append((rule, term))
+                    continue
+                for member in members:
+                    yield (*self.where, number, "member", *member)
+            yield from _block_facts((*self.where, number), block)
+            block = []
+            number += 1
+        yield from _block_facts((*self.where, number), block)
+
+
+def _members(term: Any, rule: FirewallRule) -> list[Fact] | None:
+    """A rule whose anonymous set names several namespaces, a row each: what it says of each.
+    None for other rules.
+    """
+    found: list[Fact] = []
+    statements = told(rule)
+    if len(statements) != len(term):
+        return None
+    for place, (statement, part) in enumerate(zip(statements, term, strict=True)):
+        if isinstance(statement, Match) and isinstance(statement.right, SetOf):
+            if any(True for _ in find_mines(part[:-1])):
+                return None
+            found += [
+                (place, statement.op, row) for row in part[-1] if any(True for _ in find_mines(row))
+            ]
+        elif any(True for _ in find_mines(part)):
+            return None
+    return found if len({o for fact in found for o in owners_of(fact)}) > 1 else None
+
+
+def _block_facts(where: Fact, block: list[tuple[FirewallRule, Any]]) -> Iterator[Fact]:
+    if not block:
+        return
+    if not (_decide_alike(block) or _exclude_each_other(block)):
+        for number, (_, term) in enumerate(block):
+            yield (*where, "in order", number, term)
+        return
+    # Rules of one namespace keep their own order.
+    numbers: Tally[frozenset[str]] = Tally()
+    for _, term in block:
+        whose = frozenset(owners_of(term))
+        yield (*where, "block", numbers[whose], term)
+        numbers[whose] += 1
+
+
+# Which rules may change places --------------------------------------------------------
+
+
+def _decide_alike(block: list[tuple[FirewallRule, Any]]) -> bool:
+    """Whether all rules only test, and decide the same."""
+    decisions = set()
+    for rule, _ in block:
+        statements = told(rule)
+        if not statements:
+            return False
+        *tests, last = statements
+        if not isinstance(last, (Verdict, Reject)) or getattr(last, "target", None):
+            return False
+        if not all(isinstance(test, _PURE) for test in tests):
+            return False
+        decisions.add(last)
+    return len(decisions) == 1
+
+
+def _exclude_each_other(block: list[tuple[FirewallRule, Any]]) -> bool:
+    """Whether no packet is for two rules that speak of different namespaces."""
+    rows = [(_wanted(rule), frozenset(owners_of(term))) for rule, term in block]
+    common = set(rows[0][0])
+    for wanted, _ in rows:
+        common &= set(wanted)
+    if not common:
+        return False
+    fields = sorted(common, key=repr)
+    whose: dict[tuple[Any, ...], frozenset[str]] = {}
+    for wanted, owners in rows:
+        key = tuple(wanted[field] for field in fields)
+        if whose.setdefault(key, owners) != owners:
+            return False
+    return True
+
+
+def _wanted(rule: FirewallRule) -> dict[Expression, Any]:
+    """Fields that a rule wants to have one value."""
+    found: dict[Expression, Any] = {}
+    for statement in told(rule):
+        if not isinstance(statement, Match):
+            if not isinstance(statement, _PURE):
+                break
+            continue
+        right: Any = statement.right
+        if isinstance(right, SetOf) and len(right.values) == 1:
+            right = right.values[0]
+        if statement.op == "==" and isinstance(right, (str, int)):
+            value = _exact(statement.left, right)
+            if value is not None:
+                found[statement.left] = value
+    return found
+
+
+def _exact(left: Expression, right: str | int) -> str | int | None:
+    """The single value that a field is compared with; None where two texts may mean one."""
+    match left:
+        case Payload(_, "saddr" | "daddr") if isinstance(right, str):
+            plain = right.removesuffix("/32").removesuffix("/128").lower()
+            return None if "/" in plain or "-" in plain else plain
+        case Payload(_, "sport" | "dport"):
+            return right if isinstance(right, int) else None
+        case Meta("l4proto") | Payload("ip", "protocol"):
+            return PROTOCOLS.get(right) if isinstance(right, str) else right
+        case Meta("iifname" | "oifname") if isinstance(right, str):
+            return None if right.endswith("*") else right
+    return None
