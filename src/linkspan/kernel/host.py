@@ -46,7 +46,7 @@ def observe_host(
     """
     chosen = dict(places)
     if about is not None:
-        near = _connected(observe(places, ("links",)), {HOST, *about})
+        near = find_connected(observe(places, ("links",)), {HOST, *about})
         chosen = {name: path for name, path in places.items() if name in near}
     plane = observe(chosen, PARTS)
     objects: list[Object] = list(plane)
@@ -54,7 +54,7 @@ def observe_host(
     return Observed(DataPlane(objects), (), ())
 
 
-def _connected(plane: DataPlane, start: set[str]) -> set[str]:
+def find_connected(plane: DataPlane, start: set[str]) -> set[str]:
     """The namespaces that a chain of cables joins to some of them."""
     neighbours: dict[str, set[str]] = {}
     for link in plane.of(Link):
