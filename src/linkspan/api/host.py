@@ -17,6 +17,7 @@ from linkspan.api.plans import PlanView, answer_or_plan
 from linkspan.api.reports import ReportView, show_report
 from linkspan.api.views import show_time
 from linkspan.engine.reconcile import Report
+from linkspan.engine.settings import Settings
 
 
 class InfoView(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,16 @@ class InfoView(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime
     networks: int
     sandboxes: int
+
+
+class RecordsView(msgspec.Struct, frozen=True):
+    """What a plan begins with: settings, and the store's entries by key, as they are kept there.
+
+    Networks, sandboxes, leases and policies; nothing of what containers run.
+    """
+
+    settings: Settings
+    entries: dict[str, str]
 
 
 class HealthView(msgspec.Struct, frozen=True):
@@ -72,6 +83,13 @@ async def inform(call: Call) -> Answer:
     facts["networks"] = len(call.engine.networks())
     facts["sandboxes"] = len(call.engine.sandboxes())
     return Answer(200, InfoView(**facts))
+
+
+async def show_records(call: Call) -> Answer:
+    """What a plan of commands begins with."""
+    entries = await call.engine.records()
+    texts = {key: value.decode() for key, value in entries.items()}
+    return Answer(200, RecordsView(call.engine.settings, texts))
 
 
 async def answer_health(call: Call) -> Answer:
@@ -126,6 +144,14 @@ OPERATIONS = (
         summary="Version, process, namespace and paths of the daemon",
         handler=inform,
         answers={200: InfoView},
+    ),
+    Operation(
+        method="GET",
+        path="/v1/records",
+        name="showRecords",
+        summary="Settings and records that a plan of commands begins with",
+        handler=show_records,
+        answers={200: RecordsView},
     ),
     Operation(
         method="GET",

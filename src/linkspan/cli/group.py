@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "plan": "plan:plan",
     "path": "path:path",
     "map": "map:map_",
+    "snapshot": "snapshot:snapshot",
     "events": "events:events",
     "doctor": "doctor:doctor",
     "reconcile": "host:reconcile",

@@ -57,8 +57,12 @@ def settle(before: DataPlane, after: DataPlane) -> DataPlane:
         put(_link_settings(link, settings[link.namespace]))
     for link in links:
         new += put(_own_addresses(link, settings[link.namespace]))
+    # A plane that was described, not observed, leaves the kernel's routes out altogether.
+    described = {item.namespace for item in before} - {
+        item.namespace for item in before.of(Route) if item.table == _LOCAL
+    }
     for item in new:
-        if isinstance(item, Address):
+        if isinstance(item, Address) and item.namespace not in described:
             found = held.get(("link", item.namespace, item.link))
             if isinstance(found, Link) and found.up is not False:
                 put(_routes(item))
@@ -187,6 +191,7 @@ def _take_back(address: Address, before: DataPlane, held: dict[Key, Object]) -> 
     }
     for route in _routes(address):
         found = held.get(route.key)
-        kept = route.key in still or not isinstance(found, Route)
-        if not kept and before.get(route.key) is not None and found.protocol == _KERNEL:
+        if route.key in still or not isinstance(found, Route) or found.protocol != _KERNEL:
+            continue
+        if route.key in before:
             del held[route.key]

@@ -39,6 +39,7 @@ from linkspan.engine.plans import Plan
 from linkspan.engine.policies import Policy, Violation
 from linkspan.engine.purging import purge, remove_files
 from linkspan.engine.reconcile import Reconciler
+from linkspan.engine.rehearsal.stored import read_store
 from linkspan.engine.report import Report
 from linkspan.engine.requests import AttachmentRequest, NetworkAttachment, NetworkRequest
 from linkspan.engine.runtime.runtime import Runtime
@@ -121,6 +122,10 @@ class Engine:
     def events(self) -> EventLog:
         """What happened."""
         return self._core.events
+
+    async def records(self) -> dict[str, bytes]:
+        """What a rehearsal begins with: see rehearsal.stored. Raises StorageFailed."""
+        return await read_store(self._core.store)
 
     # Networks -------------------------------------------------------------------------
 
