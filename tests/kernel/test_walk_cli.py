@@ -12,7 +12,8 @@ from lab import Lab
 from lab.site import HOST, Site, address
 from linkspan.analysis import Flow, Verdict, View, trace_flow
 from linkspan.cli.client import Client
-from linkspan.cli.hostview import find_places, observe_host
+from linkspan.cli.hostview import look_at_host
+from linkspan.cli.whereabouts import Whereabouts
 from linkspan.kernel import namespaces
 
 
@@ -38,8 +39,9 @@ def ask(site: Site, *words: str) -> tuple[int, Any]:
 def test_what_it_says_is_what_happens(site: Site):
     sandboxes: dict[str, Any] = site.sandboxes  # type: ignore[attr-defined]
     with namespaces.opened(site.host.path) as descriptor, namespaces.entered(descriptor):
-        places = find_places(Client(str(site.daemon.socket)))
-        view = View(observe_host(places.paths, sandboxes).plane, sockets_known=True)
+        ends = [Whereabouts(name, name=name) for name in sandboxes]
+        seen = look_at_host(Client(str(site.daemon.socket)), ends)
+        view = View(seen.plane, sockets_known=True)
     sources: dict[str, Any] = {name: row["netns"] for name, row in sandboxes.items()}
     sources |= {"host": site.host, site.neighbour.name: site.neighbour}
     targets = [

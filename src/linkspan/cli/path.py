@@ -93,7 +93,7 @@ def find_answer(
     if start.port is not None:
         source_port = start.port
     host = looking.around((start, end))
-    start, end = (resolve(one, host.containers) for one in (start, end))
+    start, end = (resolve(one, host.containers, host.unseen) for one in (start, end))
     view = View(host.plane, sockets_known=True)
     first = find_origin(view, start, _version(end), link) if _is_plain(start) else None
     destination = find_target(view, end, None if first is None else first.namespace)

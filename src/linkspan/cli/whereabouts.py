@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from linkspan.analysis import View
 from linkspan.analysis.addresses import is_link_local, is_loopback, to_number, to_text, version_of
 from linkspan.analysis.place import OwnAddress, Place
 from linkspan.dataplane import HOST, Physical, Route, Veth
-from linkspan.errors import InvalidRequest, NotFound
+from linkspan.errors import InvalidRequest, LinkspanError, NotFound
 from linkspan.inventory.records import Container
 
 OUTSIDE = "outside"
+RUNTIMES = (
+    "linkspan", "docker", "podman", "containerd", "cri-o", "cni", "lxc", "machine", "netns",
+    "process",
+)  # fmt: skip
+"""What may stand before a container's name, with a colon, where several have the name."""
+_SHORTEST_ID = 3
 
 
 class Whereabouts(NamedTuple):
@@ -29,9 +35,9 @@ class Whereabouts(NamedTuple):
     def path(self) -> tuple[str, str] | None:
         """The name and file of a namespace that was named by its file or process."""
         kind, _, rest = (self.name or "").partition(":")
-        if kind == "netns":
+        if kind == "netns" and "/" in rest:
             return self.name or "", rest
-        if kind == "pid":
+        if kind == "pid" and rest.isdecimal():
             return self.name or "", f"/proc/{rest}/ns/net"
         return None
 
@@ -45,7 +51,8 @@ class Origin(NamedTuple):
 
 
 def parse(text: str) -> Whereabouts:
-    """NAME, host, outside, netns:PATH, pid:N or an address, each with :PORT or without.
+    """NAME, RUNTIME:NAME, host, outside, netns:PATH, pid:N or an address, each with :PORT or
+    without.
 
     Raises InvalidRequest.
     """
@@ -57,7 +64,8 @@ def parse(text: str) -> Whereabouts:
     if _is_address(text):
         return Whereabouts(text, address=str(ipaddress.ip_address(text)))
     head, colon, last = text.rpartition(":")
-    if not colon or (head in ("netns", "pid")) or "/" in last:
+    of_runtime = head in RUNTIMES and not last.isdecimal()
+    if not colon or of_runtime or head in ("netns", "pid") or "/" in last:
         return Whereabouts(text, name=text)
     port = _port(last, text)
     if _is_address(head):
@@ -79,27 +87,51 @@ def _port(text: str, whole: str) -> int:
     return int(text)
 
 
-def resolve(where: Whereabouts, containers: Iterable[Container]) -> Whereabouts:
-    """The same end by the name of its namespace in the plane. Raises NotFound, with names that
-    are near.
-    """
+def resolve(
+    where: Whereabouts, containers: Sequence[Container], unseen: Sequence[str] = ()
+) -> Whereabouts:
+    """The same end by the name of its namespace in the plane. Raises as `find_container`."""
     if where.name is None or where.name == OUTSIDE:
         return where
-    spoken: dict[str, str] = {}
-    for one in containers:
-        for word in (one.namespace, one.name, *one.aliases):
-            spoken.setdefault(word, one.namespace)
-    return where._replace(name=spoken[find_namespace(where, spoken)])
+    return where._replace(name=find_container(where.name, containers, unseen).namespace)
 
 
-def find_namespace(where: Whereabouts, names: Collection[str]) -> str:
-    """The namespace of a name. Raises NotFound, with names that are near."""
-    assert where.name is not None
-    if where.name in names:
-        return where.name
-    near = difflib.get_close_matches(where.name, list(names), 3, 0.5)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise NotFound(f"there is no container or namespace {where.name!r}{hint}")
+def find_container(
+    word: str, containers: Sequence[Container], unseen: Sequence[str] = ()
+) -> Container:
+    """The container or namespace that a word means.
+
+    Its name, RUNTIME:NAME, id or an alias, else the unique beginning of an id. `unseen` is
+    what could not be seen of the host. Raises NotFound, with names that are near;
+    InvalidRequest where several have the name; LinkspanError where no name is near and not
+    all could be seen.
+    """
+    tests: tuple[Callable[[Container], bool], ...] = (
+        lambda one: word == one.namespace,
+        lambda one: word in (one.name, f"{one.runtime}:{one.name}"),
+        lambda one: word == one.id or word in one.aliases or word == f"pid:{one.pid}",
+        lambda one: len(word) >= _SHORTEST_ID and one.id.startswith(word),
+    )
+    for test in tests:
+        found = [one for one in containers if test(one)]
+        if len({one.namespace for one in found}) > 1:
+            which = sorted({f"{one.runtime}:{one.name}" for one in found})
+            if len(which) == 1:
+                which = sorted(one.id or one.namespace for one in found)
+            raise InvalidRequest(f"{word!r} may mean {_listed(which, 'or')}: write one of these")
+        if found:
+            return next((one for one in found if one.name == word), found[0])
+    names = {word for one in containers for word in (one.namespace, one.name, *one.aliases)}
+    near = difflib.get_close_matches(word, sorted(names), 3, 0.5)
+    hint = f"; did you mean {_listed(near, 'or')}?" if near else ""
+    message = f"there is no container or namespace {word!r}{hint}"
+    if unseen and not near:
+        raise LinkspanError(f"{message}; not all could be seen: {'; '.join(unseen)}")
+    raise NotFound(message)
+
+
+def _listed(words: Sequence[str], last: str) -> str:
+    return f" {last} ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def find_origin(view: View, where: Whereabouts, version: int, link: str | None) -> Origin:
@@ -108,12 +140,20 @@ def find_origin(view: View, where: Whereabouts, version: int, link: str | None) 
         link = link or find_uplink(view)
         return Origin(HOST, _stranger_address(view, link, version), link)
     if where.name is not None:
-        return Origin(find_namespace(where, list(view.namespaces)))
+        return Origin(_observed(where, view))
     assert where.address is not None
     owners = view.owners.get((version_of(where.address), to_number(where.address)))
     if owners:
         return Origin(owners[0], where.address)
     return Origin(HOST, where.address, link or find_uplink(view))
+
+
+def _observed(where: Whereabouts, view: View) -> str:
+    """The namespace of an end that was resolved; it may have died while the host was read."""
+    assert where.name is not None
+    if where.name not in view.namespaces:
+        raise LinkspanError(f"{where.text}: its namespace was gone before it could be read")
+    return where.name
 
 
 def find_uplink(view: View) -> str:
@@ -161,7 +201,7 @@ def find_target(view: View, where: Whereabouts, origin: str | None) -> str:
         return where.address
     if where.name == OUTSIDE:
         return _stranger_address(view, find_uplink(view), 4)
-    namespace = find_namespace(where, list(view.namespaces))
+    namespace = _observed(where, view)
     place = view.place(namespace)
     reachable = [one for one in place.addresses if _is_global(one)]
     if not reachable:

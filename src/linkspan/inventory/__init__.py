@@ -1,4 +1,5 @@
-"""Which container is which namespace: Docker, Podman, containerd, CNI, processes.
+"""Which container is which namespace: Docker, Podman, containerd, CNI, linkspan, processes.
 
-Planned; nothing is here yet.
+Reads only: sockets of daemons that answer, and the files and processes that they leave behind
+when they do not. `taking.take_inventory` asks all of them; `naming` decides on one name each.
 """
