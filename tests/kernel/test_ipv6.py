@@ -288,6 +288,23 @@ def test_routed_containers_are_reached_by_their_own_address(site: Site, family: 
     assert site.lab.fetch(shop["netns"], family.neighbour, 80).seen == inside
 
 
+def test_routed_ports_that_overlap_inside_open_and_close_one_by_one(site: Site) -> None:
+    site.network("open", IPV4.subnet(20), options={"gateway_mode": "routed"})
+    shop = site.sandbox("shop", "open", ports=("8000-8010:80-90",))
+    for port in (82, 88, 93):
+        site.serve(shop, port)
+    site.lab.route(site.neighbour, IPV4.subnet(20), "via", HOST)
+    site.daemon.post("/v1/sandboxes/shop/ports", {"ports": ["9000-9010:85-95"]})
+
+    def reached() -> list[bool]:
+        return [site.lab.fetch(site.neighbour, IPV4.of(shop), port, timeout=0.3).ok
+                for port in (82, 88, 93)]  # fmt: skip
+
+    assert reached() == [True, True, True]
+    site.daemon.delete("/v1/sandboxes/shop/ports/8000-8010")
+    assert reached() == [False, True, True]
+
+
 def test_each_version_has_a_mode_of_its_own_by_dockers_names(site: Site) -> None:
     option = "com.docker.network.bridge.gateway_mode_ipv6"
     made = site.network("mixed", ipv6=True, options={option: "routed"})

@@ -4,7 +4,7 @@ element a range whose numbers are the same on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from linkspan.dataplane import Element
 from linkspan.drivers import firewall
@@ -14,16 +14,26 @@ from linkspan.drivers.records import PublishedPort
 EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
-def describe_direct(port: PublishedPort, address: str) -> Iterator[Element]:
-    """The set element that opens the container's own port at its own `address`.
+def describe_direct(ports: Iterable[PublishedPort], address: str) -> Iterator[Element]:
+    """The set elements that open a container's own ports at its own `address`.
 
-    None where the port is published on one address of the host: nobody sends there.
+    Ports inside that meet or overlap become one element: the kernel takes no two that do.
+    None for a port that is published on one address of the host: nobody sends there.
     """
-    if port.host_ip in EVERY_ADDRESS:
+    spans = sorted(
+        (port.protocol, port.port, port.port_end) for port in ports if port.host_ip in EVERY_ADDRESS
+    )
+    merged: list[tuple[str, int, int]] = []
+    for protocol, first, last in spans:
+        if merged and merged[-1][0] == protocol and first <= merged[-1][2] + 1:
+            merged[-1] = (protocol, merged[-1][1], max(last, merged[-1][2]))
+        else:
+            merged.append((protocol, first, last))
+    for protocol, first, last in merged:
         yield firewall.inet(
             "direct6" if ":" in address else "direct",
-            *(address, port.protocol, port.port),
-            last=(address, port.protocol, port.port_end),
+            *(address, protocol, first),
+            last=(address, protocol, last),
         )
 
 

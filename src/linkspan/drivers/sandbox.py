@@ -131,13 +131,10 @@ def _published(sandbox: Sandbox, networks: Mapping[str, Network], version: int) 
     address = chosen.address if version == 4 else chosen.address_ipv6
     assert address is not None
     routed = gateway_mode(networks[chosen.network].options, version) == "routed"
-    describe = describe_direct if routed else describe_published
-    return [
-        element
-        for port in sandbox.ports
-        if (":" in port.host_ip) == (version == 6)
-        for element in describe(port, address)
-    ]
+    ports = [port for port in sandbox.ports if (":" in port.host_ip) == (version == 6)]
+    if routed:
+        return list(describe_direct(ports, address))
+    return [element for port in ports for element in describe_published(port, address)]
 
 
 def _leads_out(endpoint: Endpoint, version: int) -> bool:
