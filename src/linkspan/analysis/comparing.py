@@ -1,0 +1,375 @@
+"""A prediction beside what was seen of the real packet: what is the same, what differs.
+
+`compare` is what the rest uses. Pure: an Answer and an Observation in, a Comparison out.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+import msgspec
+
+from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
+from linkspan.analysis.view import View
+from linkspan.analysis.visits import Visit, find_deciding_rule, predict_visits, see_visits
+from linkspan.dataplane.sightings import ANSWER, LATER, THERE, Headers, Observation, Ruling
+
+_PASSING = frozenset(("continue", "return"))
+_TOLD = frozenset(("refused", "icmp-error", "not-sent"))
+_REACHED = frozenset(("connected", "answered"))
+
+
+class Match(enum.Enum):
+    """How a part of the prediction fares beside what was seen."""
+
+    SAME = "same"
+    DIFFERS = "differs"
+    UNSEEN = "not-observable"
+
+
+class Aspect(msgspec.Struct, frozen=True):
+    """One statement about a hop: `kind` is way, headers, rules or end."""
+
+    kind: str
+    predicted: str
+    observed: str
+    match: Match
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A hop, predicted and observed; one of them may be missing."""
+
+    part: str
+    namespace: str
+    predicted: Visit | None
+    observed: Visit | None
+    aspects: tuple[Aspect, ...]
+
+    @property
+    def match(self) -> Match:
+        """The worst of its aspects."""
+        found = {aspect.match for aspect in self.aspects}
+        if Match.DIFFERS in found:
+            return Match.DIFFERS
+        return Match.SAME if Match.SAME in found else Match.UNSEEN
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """All hops of the packet, of its answer, and of what follows, beside the best fitting way.
+
+    `way` is the number of that way among the answer's. `arrived` says by what was seen
+    whether the flow works: None where that cannot be said.
+    """
+
+    way: int
+    rows: tuple[Row, ...]
+    arrived: bool | None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def as_predicted(self) -> bool:
+        """Whether nothing that was seen differs from what was predicted."""
+        return self.first_difference is None
+
+    @property
+    def first_difference(self) -> Row | None:
+        """The first hop that differs."""
+        return next((row for row in self.rows if row.match is Match.DIFFERS), None)
+
+    @property
+    def not_observable(self) -> int:
+        """How many statements could not be checked."""
+        return sum(a.match is Match.UNSEEN for row in self.rows for a in row.aspects)
+
+
+def compare(view: View, namespace: str, answer: Answer, seen: Observation) -> Comparison:
+    """Lay an answer beside what was seen of the flow that was sent from `namespace`.
+
+    Of several ways the one with the fewest differences counts.
+    """
+    there = see_visits(view, namespace, seen.sightings, seen.rulings, THERE)
+    best: Comparison | None = None
+    fewest = 0
+    for number, trace in enumerate(answer.traces):
+        rows = _compare_legs(view, trace, there, seen)
+        differences = sum(a.match is Match.DIFFERS for row in rows for a in row.aspects)
+        if best is None or differences < fewest:
+            arrived = _has_arrived(view, trace, there, seen)
+            best = Comparison(number, rows, arrived, _remark(trace, seen))
+            fewest = differences
+    assert best is not None
+    return best
+
+
+def _compare_legs(
+    view: View, trace: Trace, there: tuple[Visit, ...], seen: Observation
+) -> tuple[Row, ...]:
+    rows = _compare_leg(THERE, trace, there, seen)
+    if any(row.match is Match.DIFFERS for row in rows) or trace.disposition not in GOOD:
+        return tuple(rows)
+    if trace.reply is not None:
+        origin = None if trace.disposition is Disposition.LEFT else trace.namespace
+        back = see_visits(view, origin, seen.sightings, seen.rulings, ANSWER)
+        if _is_silent(back):
+            rows.append(_silent_row(trace, seen))
+        else:
+            rows += _compare_leg(ANSWER, trace.reply, back, seen)
+    if trace.follow_up is not None and seen.outcome.kind == "connected":
+        first = there[0].namespace if there else trace.namespace
+        later = see_visits(view, first, seen.sightings, seen.rulings, LATER)
+        rows += _compare_leg(LATER, trace.follow_up, later, seen)
+    return tuple(rows)
+
+
+def _is_silent(visits: Sequence[Visit]) -> bool:
+    return not any(v.came_by or v.left_by or v.rules or v.stopped_by for v in visits)
+
+
+def _silent_row(trace: Trace, seen: Observation) -> Row:
+    """Nothing came back from where the packet arrived."""
+    told = seen.outcome.kind in (*_TOLD, *_REACHED)
+    local = all(visit.left_by is None for visit in predict_visits(trace))
+    match = Match.UNSEEN
+    observed = "nothing was seen of it"
+    if seen.outcome.kind == "answered" and local:
+        match, observed = Match.SAME, "answered"
+    elif seen.outcome.kind == "connected" and local:
+        match, observed = Match.SAME, "connected"
+    elif not told and trace.sent.protocol == "tcp" and trace.disposition is Disposition.DELIVERED:
+        match, observed = Match.DIFFERS, "no answer"
+    elif seen.outcome.kind in _TOLD:
+        match, observed = Match.DIFFERS, seen.outcome.detail
+    aspect = Aspect("end", "an answer comes back", observed, match)
+    return Row(ANSWER, trace.namespace, None, None, (aspect,))
+
+
+# Hops -----------------------------------------------------------------------------------
+
+
+def _compare_leg(part: str, trace: Trace, visits: Sequence[Visit], seen: Observation) -> list[Row]:
+    predicted = predict_visits(trace)
+    watched = [visit for visit in predicted if visit.namespace in seen.watched]
+    rows: list[Row] = []
+    pairs = list(zip_longest(watched, visits))
+    for number, (one, other) in enumerate(pairs):
+        last = number == len(pairs) - 1
+        rows.append(_compare_visits(part, trace, one, other, seen, last))
+        if rows[-1].match is Match.DIFFERS:
+            break  # what comes behind a difference is another way
+    if len(watched) < len(predicted):
+        rows += [
+            Row(part, v.namespace, v, None, (Aspect("way", _way(v), "", Match.UNSEEN),))
+            for v in predicted
+            if v.namespace not in seen.watched
+        ]
+    return rows
+
+
+def _compare_visits(
+    part: str, trace: Trace, one: Visit | None, other: Visit | None, seen: Observation, last: bool
+) -> Row:
+    if one is None:
+        assert other is not None
+        aspect = Aspect("way", trace.reason, _way(other), Match.DIFFERS)
+        return Row(part, other.namespace, None, other, (aspect,))
+    if other is None:
+        unseen = trace.disposition is Disposition.UNKNOWN
+        aspect = Aspect(
+            "way", _way(one), "is never seen there", Match.UNSEEN if unseen else Match.DIFFERS
+        )
+        return Row(part, one.namespace, one, None, (aspect,))
+    if one.namespace != other.namespace:
+        aspect = Aspect("way", _way(one), f"{other.namespace}: {_way(other)}", Match.DIFFERS)
+        return Row(part, one.namespace, one, other, (aspect,))
+    aspects = [_compare_ways(trace, one, other, last), *_compare_headers(one, other)]
+    aspects += _compare_rules(part, one, other, seen)
+    if last:
+        aspects += _compare_ends(part, trace, one, other, seen)
+    return Row(part, one.namespace, one, other, tuple(a for a in aspects if a is not None))
+
+
+def _compare_ways(trace: Trace, one: Visit, other: Visit, last: bool) -> Aspect:
+    same = one.came_by in (None, other.came_by)
+    if last and trace.disposition is Disposition.UNKNOWN:
+        return Aspect("way", _way(one), _way(other), Match.UNSEEN if same else Match.DIFFERS)
+    same = same and (one.left_by == other.left_by or (one.left_by is None and not last))
+    return Aspect("way", _way(one), _way(other), Match.SAME if same else Match.DIFFERS)
+
+
+def _compare_headers(one: Visit, other: Visit) -> list[Aspect]:
+    found: list[Aspect] = []
+    if one.came_by is not None and other.came_by is not None and one.entered != other.entered:
+        found.append(_headers(one.entered, other.entered))
+    if one.left is not None and other.left is not None:
+        changed = one.entered != one.left or one.left != other.left
+        if changed:
+            found.append(_headers(one.left, other.left))
+    return found
+
+
+def _headers(one: Headers | None, other: Headers | None) -> Aspect:
+    match = Match.SAME if one == other else Match.DIFFERS
+    if one is not None and other is not None and match is Match.DIFFERS:
+        # Which port a translation takes when the sender's is taken, only the kernel knows.
+        free = msgspec.structs.replace(other, source_port=one.source_port)
+        match = Match.UNSEEN if free == one and one.protocol in ("tcp", "udp") else match
+    return Aspect("headers", f"as {one}", f"as {other}", match)
+
+
+def _compare_rules(part: str, one: Visit, other: Visit, seen: Observation) -> list[Aspect]:
+    if not one.rules and not other.rules:
+        return []
+    if one.namespace not in seen.traced:
+        return [Aspect("rules", _list(one.rules), "rules are not seen here", Match.UNSEEN)]
+    nameable = [rule for rule in one.rules if " handle " in rule]
+    weighty = _deciding(part, one.namespace, seen.rulings)
+    missing = [rule for rule in nameable if rule not in other.rules]
+    extra = [r for r in other.rules if r in weighty and r not in one.rules]
+    if missing or extra:
+        return [Aspect("rules", _list(missing) or "not these", _list(extra) or "not these",
+                       Match.DIFFERS)]  # fmt: skip
+    if not nameable:
+        return [Aspect("rules", _list(one.rules), _list(other.rules), Match.UNSEEN)]
+    seen_of_them = [rule for rule in other.rules if rule in nameable]
+    return [Aspect("rules", _list(nameable), _list(seen_of_them), Match.SAME)]
+
+
+def _deciding(part: str, namespace: str, rulings: Iterable[Ruling]) -> set[str]:
+    """Rules that did more than count or log."""
+    return {
+        one.object
+        for one in rulings
+        if (one.part, one.namespace) == (part, namespace) and one.verdict not in _PASSING
+    }
+
+
+def _list(rules: Sequence[str]) -> str:
+    return ", ".join(rules)
+
+
+# The end --------------------------------------------------------------------------------
+
+
+def _compare_ends(
+    part: str, trace: Trace, one: Visit, other: Visit, seen: Observation
+) -> list[Aspect]:
+    observed = _observed_end(part, other, seen)
+    predicted = trace.reason
+    return [Aspect("end", predicted, observed, _match_end(part, trace, one, other, seen))]
+
+
+def _observed_end(part: str, other: Visit, seen: Observation) -> str:
+    if other.stopped_by is not None:
+        told = f", {_tell(seen)}" if part == THERE and seen.outcome.kind in _TOLD else ""
+        return f"dropped by {other.stopped_by}{told}"
+    if other.left_by is not None:
+        if part == THERE and seen.outcome.kind in (*_TOLD, *_REACHED):
+            return f"leaves by {other.left_by}; {_tell(seen)}"
+        return f"leaves by {other.left_by}"
+    if part == THERE:
+        return f"arrives; {_tell(seen)}" if other.came_by else _tell(seen)
+    return "arrives" if other.came_by else "is never seen to leave"
+
+
+def _tell(seen: Observation) -> str:
+    by = f" from {seen.outcome.by}" if seen.outcome.by else ""
+    return f"{seen.outcome.detail}{by}"
+
+
+def _match_end(part: str, trace: Trace, one: Visit, other: Visit, seen: Observation) -> Match:
+    kind = seen.outcome.kind
+    disposition = trace.disposition
+    if disposition is Disposition.UNKNOWN:
+        return Match.UNSEEN
+    if disposition is Disposition.LEFT:
+        return Match.SAME if other.left_by is not None else Match.DIFFERS
+    if disposition in (Disposition.DROPPED, Disposition.REJECTED):
+        return _match_drop(part, trace, other, seen)
+    if other.stopped_by is not None:
+        return Match.DIFFERS
+    if part != THERE:
+        return Match.SAME
+    if disposition is Disposition.DELIVERED:
+        # That a program gets a packet shows only when something comes back.
+        return Match.DIFFERS if kind in _TOLD and trace.reply is None else _told_early(other, seen)
+    if disposition is Disposition.REFUSED:
+        return Match.SAME if kind in ("refused", "no-answer") else Match.DIFFERS
+    return Match.DIFFERS if kind in _REACHED else Match.SAME
+
+
+def _told_early(other: Visit, seen: Observation) -> Match:
+    """A packet that arrived where it should, and was refused there: nobody took it."""
+    if seen.outcome.kind in ("refused", "not-sent"):
+        return Match.DIFFERS
+    if seen.outcome.kind == "icmp-error":
+        return Match.DIFFERS if other.came_by is None else Match.UNSEEN
+    return Match.SAME
+
+
+def _match_drop(part: str, trace: Trace, other: Visit, seen: Observation) -> Match:
+    rule = find_deciding_rule(trace)
+    if other.stopped_by is not None:
+        nameable = rule is not None and ("handle" in rule or " rule " not in rule)
+        if nameable and other.stopped_by != rule:
+            return Match.DIFFERS
+    elif other.namespace in seen.traced and rule is not None and " rule " not in rule:
+        return Match.DIFFERS  # its rules were heard, and none stopped it
+    if part != THERE:
+        return Match.SAME
+    if seen.outcome.kind in _REACHED:
+        return Match.DIFFERS
+    if trace.disposition is Disposition.DROPPED:
+        return Match.SAME if seen.outcome.kind in ("no-answer", "not-sent") else Match.DIFFERS
+    # Whether the sender hears of a rejection depends on the way back, and on rate limits.
+    return Match.SAME
+
+
+def _way(visit: Visit) -> str:
+    came = f"in by {visit.came_by}" if visit.came_by else ""
+    left = f"out by {visit.left_by}" if visit.left_by else ""
+    return ", ".join(part for part in (came, left) if part) or "no link crossed"
+
+
+def _has_arrived(
+    view: View, trace: Trace, there: Sequence[Visit], seen: Observation
+) -> bool | None:
+    """Whether the flow works, by what was seen."""
+    kind = seen.outcome.kind
+    if kind == "answered":
+        return True
+    if kind in _TOLD:
+        return False
+    if kind == "connected":
+        later = see_visits(view, None, seen.sightings, seen.rulings, LATER)
+        if not later or not there or there[-1].namespace not in seen.watched:
+            return True
+        stopped = any(visit.stopped_by for visit in later)
+        return not stopped and later[-1].namespace == there[-1].namespace
+    if trace.sent.protocol != "udp":
+        return False
+    # Not every program answers a datagram.
+    last = there[-1] if there else None
+    if last is None or last.stopped_by is not None:
+        return False
+    if trace.disposition is Disposition.DELIVERED and last.namespace == trace.namespace:
+        return last.left_by is None
+    return None if last.left_by is not None and trace.disposition is Disposition.LEFT else False
+
+
+def _remark(trace: Trace, seen: Observation) -> tuple[str, ...]:
+    found: list[str] = []
+    if trace.onward is not None:
+        found.append(f"the connection that the relay opens, {trace.onward.flow}, is not followed")
+    if trace.not_understood:
+        found += [f"not understood: {one}" for one in trace.not_understood]
+    for one in seen.tracked:
+        turned = (one.reply.destination, one.reply.source)
+        if turned != (one.original.source, one.original.destination) or (
+            one.reply.source_port != one.original.destination_port
+        ):
+            found.append(
+                f"connection tracking of {one.namespace}: {one.original}; answers {one.reply}"
+            )
+    return tuple(found)

@@ -1,0 +1,241 @@
+"""One packet's way as visits of namespaces: out of a walk, and out of what was seen.
+
+Both say the same things: which link it came in and left by, with which headers, which rules
+held. What a side does not know stays None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from linkspan.analysis.flow import Flow
+from linkspan.analysis.trace import Disposition, Step, Trace
+from linkspan.analysis.view import View
+from linkspan.dataplane.sightings import Headers, Ruling, Sighting
+
+_LEAVES_BY = re.compile(r"leaves by (\S+) of ")
+_CROSSES = re.compile(r"to (\S+) of (.+)")
+_LOOPBACK = "lo"
+_WITH_END = frozenset(("deliver", "end"))
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """A packet's stay in a namespace, between two links.
+
+    `came_by` is None where it was sent there, or that is not known. `rules` are those that
+    held, as explanations name them; `stopped_by` the rule or policy that ended it.
+    """
+
+    namespace: str
+    came_by: str | None = None
+    left_by: str | None = None
+    entered: Headers | None = None
+    left: Headers | None = None
+    rules: tuple[str, ...] = ()
+    stopped_by: str | None = None
+
+
+class _Open:
+    """A visit while it is put together."""
+
+    def __init__(self, namespace: str, came_by: str | None, entered: Headers | None) -> None:
+        self.namespace = namespace
+        self.came_by = came_by
+        self.entered = entered
+        self.left_by: str | None = None
+        self.left: Headers | None = None
+        self.rules: list[str] = []
+        self.stopped_by: str | None = None
+
+    def close(self) -> Visit:
+        return Visit(
+            namespace=self.namespace, came_by=self.came_by, left_by=self.left_by,
+            entered=self.entered, left=self.left, rules=tuple(self.rules),
+            stopped_by=self.stopped_by,
+        )  # fmt: skip
+
+
+def as_headers(flow: Flow) -> Headers:
+    """The headers of a flow."""
+    protocol = flow.protocol
+    if protocol in ("icmp", "icmpv6") and flow.version == 6:
+        protocol = "ipv6-icmp"
+    return Headers(
+        source=flow.source or "", destination=flow.destination, protocol=protocol,
+        source_port=flow.source_port, destination_port=flow.destination_port,
+    )  # fmt: skip
+
+
+# Of a walk ----------------------------------------------------------------------------
+
+
+def predict_visits(trace: Trace) -> tuple[Visit, ...]:
+    """The visits that a walk says."""
+    return _Prediction(trace).visits()
+
+
+class _Prediction:
+    """Goes through a trace's steps and cuts them at links."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._done: list[Visit] = []
+        self._headers = as_headers(trace.sent)
+        self._open: _Open | None = None
+        self._inside_tunnel = False
+
+    def visits(self) -> tuple[Visit, ...]:
+        for hop in self._trace.hops:
+            rewrites = iter(hop.rewrites)
+            if not self._inside_tunnel and (
+                self._open is None or self._open.namespace != hop.namespace
+            ):
+                self._begin(hop.namespace, None)
+            for step in hop.steps:
+                if step.kind == "translate":
+                    rewrite = next(rewrites, None)
+                    if rewrite is not None and not self._inside_tunnel:
+                        self._headers = as_headers(rewrite.after)
+                self._take(step, hop.namespace)
+        self._finish()
+        return tuple(self._done)
+
+    def _take(self, step: Step, namespace: str) -> None:
+        if step.kind == "tunnel":
+            if self._inside_tunnel:
+                self._inside_tunnel = False
+                self._begin(namespace, step.object)
+            else:
+                self._leave(step.object)
+                self._finish()
+                self._inside_tunnel = True
+            return
+        visit = self._open
+        if self._inside_tunnel or visit is None:
+            return
+        if step.kind == "rule":
+            visit.rules.append(step.object)
+        elif step.kind == "receive":
+            if visit.came_by is None:
+                visit.came_by = step.detail[3:] if step.detail.startswith("by ") else step.object
+        elif step.kind == "transmit":
+            self._leave(step.object)
+            crossing = _CROSSES.fullmatch(step.detail)
+            if crossing is not None:
+                self._finish()
+                self._begin(crossing[2], crossing[1])
+        elif step.kind in _WITH_END:
+            out = _LEAVES_BY.search(step.line)
+            if out is not None:
+                self._leave(out[1])
+
+    def _begin(self, namespace: str, came_by: str | None) -> None:
+        self._finish()
+        self._open = _Open(namespace, came_by, self._headers)
+
+    def _leave(self, link: str) -> None:
+        if self._open is not None:
+            self._open.left_by, self._open.left = link, self._headers
+
+    def _finish(self) -> None:
+        if self._open is not None:
+            self._done.append(self._open.close())
+        self._open = None
+
+
+def find_deciding_rule(trace: Trace) -> str | None:
+    """The rule, or the chain of the policy, that stopped a packet; None where none did."""
+    if trace.disposition not in (Disposition.DROPPED, Disposition.REJECTED):
+        return None
+    for hop in reversed(trace.hops):
+        for step in reversed(hop.steps):
+            if step.kind in ("policy", "rule"):
+                return step.object
+    return None
+
+
+# Of what was seen ---------------------------------------------------------------------
+
+
+def see_visits(
+    view: View, origin: str | None, sightings: Iterable[Sighting], rulings: Iterable[Ruling],
+    part: str,
+) -> tuple[Visit, ...]:  # fmt: skip
+    """The visits that frames and rules tell of, for one part of a flow.
+
+    `origin` is the namespace that sends it, None where that is not known. Frames on the
+    loopback link make no visit. A packet that was sent again counts once.
+    """
+    made: list[_Open] = []
+    if origin is not None:
+        made.append(_Open(origin, None, None))
+    known: set[tuple[object, ...]] = set()
+    for one in sightings:
+        if one.part != part or one.link == _LOOPBACK:
+            continue
+        key = (one.namespace, one.link, one.outgoing, one.headers)
+        if key in known:
+            continue
+        known.add(key)
+        _see(view, made, one)
+    _assign(view, made, [one for one in rulings if one.part == part])
+    return tuple(visit.close() for visit in made)
+
+
+def _see(view: View, made: list[_Open], one: Sighting) -> None:
+    last = made[-1] if made else None
+    here = last is not None and last.namespace == one.namespace
+    if one.outgoing:
+        if last is None or not here or not _goes_on(view, last, one):
+            last = _Open(one.namespace, None, None)
+            made.append(last)
+        last.left_by, last.left = one.link, one.headers
+    elif last is None or not here or last.left_by is not None or last.came_by is None:
+        # What comes in above a link that it came in by already, a bridge, is the same stay.
+        made.append(_Open(one.namespace, one.link, one.headers))
+
+
+def _goes_on(view: View, visit: _Open, one: Sighting) -> bool:
+    """Whether a frame that leaves is the one of this stay, maybe by a link below the last."""
+    return visit.left_by is None or _below(view, visit, one)
+
+
+def _below(view: View, visit: _Open, one: Sighting) -> bool:
+    """Whether a frame that left by one link leaves by another below it: a bridge's port, a
+    parent.
+    """
+    if view.link(one.namespace, one.link) is None or visit.left_by is None:
+        return True
+    place = view.place(one.namespace)
+    upper = place.links.get(visit.left_by)
+    if place.bridge_of(one.link) == visit.left_by:
+        return True
+    return upper is not None and getattr(upper.kind, "parent", None) == one.link
+
+
+def _assign(view: View, made: list[_Open], rulings: Sequence[Ruling]) -> None:
+    """Put each rule into the stay in which it held."""
+    for one in rulings:
+        candidates = [visit for visit in made if visit.namespace == one.namespace]
+        if not candidates:
+            continue
+        visit = next((v for v in candidates if _fits(view, v, one)), candidates[0])
+        if one.kind == "rule" and one.object not in visit.rules:
+            visit.rules.append(one.object)
+        if one.verdict == "drop":
+            visit.stopped_by = one.object
+
+
+def _fits(view: View, visit: _Open, one: Ruling) -> bool:
+    if one.in_link is None:
+        return visit.came_by is None
+    if visit.came_by is None:
+        return False
+    if one.in_link == visit.came_by:
+        return True
+    if view.link(visit.namespace, visit.came_by) is None:
+        return False
+    return view.place(visit.namespace).bridge_of(visit.came_by) == one.in_link
