@@ -102,8 +102,8 @@ def ends_of(branches: tuple[Branch, ...]) -> Counter[tuple[str, str]]:
 def test_a_small_host():
     trees = lay_out(map_of(small_host()))
     assert lines_of(trees) == [
-        "[host]", "  eth0", "  br0", "    p2=db/eth0", "    p1=shop/eth0", "  br1", "    p3=db/eth1",
-        "  lo",
+        "[host]", "  eth0", "  br0", "    p2=db/eth0", "    p1=shop/eth0", "  br1",
+        "    p3=db/eth1", "  lo",
     ]  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_a_bridge_has_the_name_of_the_network_that_all_its_containers_are_on():
             map_of(small_host(), {**shop, "networks": ("web", "lan")}, db), ("host", "br0")
         )
         is None
-    )  # noqa: E501
+    )
 
 
 def crowd(count: int) -> list[Object]:
@@ -282,7 +282,7 @@ def tangles(draw: st.DrawFn) -> DataPlane:
     return DataPlane(objects)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(planes(), tangles()))
 def test_every_link_is_in_the_tree_once(plane: DataPlane):
     view = View(plane)
@@ -301,7 +301,7 @@ def test_namespaces_nested_without_end_are_all_shown():
     for number in range(200):
         objects += cable(f"n{number}", "down", f"n{number + 1}", "up")
     trees = lay_out(map_of(objects))
-    assert ends_of(trees) == Counter({end: 1 for end in map_of(objects).links})
+    assert ends_of(trees) == Counter(dict.fromkeys(map_of(objects).links, 1))
     assert len(trees) > 1
 
 

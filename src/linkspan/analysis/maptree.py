@@ -20,6 +20,8 @@ from linkspan.dataplane.objects import HOST
 DEEPEST = 30
 """Levels after which a tree goes on at the top again."""
 MOST_ALIKE, SHOWN_ALIKE = 8, 5
+MOST_BRIDGES = 40
+"""A host's bridges are what its map is about: more of these are shown, however alike."""
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +70,10 @@ def shorten_all(
         groups[_likeness(branch)].append(branch)
     found: list[Branch] = []
     for group in groups.values():
-        few = group if len(group) <= most else group[:shown]
+        if group[0].link is not None and group[0].link.kind == "bridge":
+            few = group[:MOST_BRIDGES]
+        else:
+            few = group if len(group) <= most else group[:shown]
         found += (shorten(branch, most, shown) for branch in few)
         if len(few) < len(group):
             found.append(Branch(more=len(group) - len(few), joined=group[0].joined))

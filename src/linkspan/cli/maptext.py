@@ -20,6 +20,7 @@ from linkspan.cli.tables import clean
 from linkspan.dataplane import Bridge, Ipvlan, Loopback, Macvlan, Tun, Veth, Vlan, Vxlan
 
 MOST_REMOTES = 6
+USUAL_MTUS = (1500, 65536)
 SHORTEST_TEXT = 24
 """Columns below which a line is rather too long than wrapped into shreds."""
 
@@ -43,6 +44,8 @@ class Row(NamedTuple):
 
     cells: Sequence[str]
     rest: Sequence[str]
+    form: str = ""
+    """Rows of one form are aligned with each other."""
 
 
 class Writing(NamedTuple):
@@ -77,13 +80,13 @@ def write_tree(trees: Iterable[Branch], writing: Writing) -> Iterator[str]:
 def _write_children(children: Iterable[Branch], before: str, writing: Writing) -> Iterator[str]:
     shown = [child for child in children if writing.verbose or not _is_plain_loopback(child)]
     rows = [_row(child, writing) for child in shown]
-    widths = _column_widths(rows)
+    widths = {form: _column_widths(rows, form) for form in {row.form for row in rows}}
     guides = writing.guides
     for number, (child, row) in enumerate(zip(shown, rows, strict=True)):
         last = number == len(shown) - 1
         below = before + (guides.blank if last else guides.onward)
         text = "  ".join(
-            cell.ljust(width) for cell, width in zip(row.cells, widths, strict=False)
+            cell.ljust(width) for cell, width in zip(row.cells, widths[row.form], strict=True)
         ).rstrip()
         text = "  ".join(part for part in (text, *row.rest) if part)
         inner = below + (guides.onward if child.children else guides.blank)
@@ -93,13 +96,10 @@ def _write_children(children: Iterable[Branch], before: str, writing: Writing) -
         yield from _write_children(child.children, below, writing)
 
 
-def _column_widths(rows: Sequence[Row]) -> list[int]:
-    """How wide the columns are in which siblings of the same form stand below each other."""
-    longest = max((len(row.cells) for row in rows), default=0)
-    return [
-        max((len(row.cells[i]) for row in rows if len(row.cells) > i + 1), default=0)
-        for i in range(longest)
-    ]
+def _column_widths(rows: Sequence[Row], form: str) -> list[int]:
+    """How wide the columns are of those rows that have one form."""
+    columns = zip(*(row.cells for row in rows if row.form == form), strict=True)
+    return [max(map(len, column)) for column in columns]
 
 
 def _wrap(head: str, below: str, text: str, width: int | None) -> Iterator[str]:
@@ -138,7 +138,7 @@ def _root_text(tree: Branch, writing: Writing) -> str:
 
 def _row(branch: Branch, writing: Writing) -> Row:
     if branch.more:
-        return Row((f"... and {branch.more:,} more",), ())
+        return Row((f"... and {branch.more:,} more",), (), "more")
     if branch.far is not None:
         return _far_row(branch, branch.far, writing)
     if branch.link is not None:
@@ -148,43 +148,53 @@ def _row(branch: Branch, writing: Writing) -> Row:
 
 def _namespace_row(branch: Branch, writing: Writing) -> Row:
     assert branch.entered is not None
-    return Row((name_namespace(branch.entered),), _occupant_facts(branch.entered, writing))
+    name = name_namespace(branch.entered)
+    return Row((name,), _occupant_facts(branch.entered, writing), "namespace")
 
 
 def _far_row(branch: Branch, far: MappedLink, writing: Writing) -> Row:
     """A link in another namespace, and the near end of the cable that leads there."""
     assert branch.entered is not None
-    cells = [name_namespace(branch.entered), clean(far.link.name)]
+    cells = [name_namespace(branch.entered), clean(far.link.name), _addresses(far, writing)]
     facts = []
-    if branch.link is not None:
+    near = branch.link
+    if near is not None:
+        own = ", ".join(one for one in near.addresses if not _is_automatic(one))
+        start = (clean(near.link.name), clean(own), *_routing(near, writing))
         sign = writing.guides.cable * 2
-        cells[0] = f"{clean(branch.link.link.name)} {sign} {cells[0]}"
-        facts += _own_facts(branch.link, writing, at_cable=True)
+        cells[0] = f"{' '.join(part for part in start if part)} {sign} {cells[0]}"
     else:
         facts.append(describe_kind(far, writing))
-    cells.append(_addresses(far, writing))
-    facts += _own_facts(far, writing, at_cable=branch.link is not None, named=True)
-    if branch.link is not None and _mtus_differ(branch.link, far):
-        facts.append(f"MTU {branch.link.link.mtu} here and {far.link.mtu} there")
+    if writing.verbose:
+        facts += _routing(far, writing)
+    if far.master is not None:
+        facts.append(clean(f"port of {far.master[1]}"))
     if branch.home:
         facts += _occupant_facts(branch.entered, writing)
-    return Row(cells, facts)
+    for mapped in (near, far):
+        if mapped is not None:
+            facts += _details(mapped, writing, at_cable=near is not None)
+    if near is not None and _mtus_differ(near, far):
+        facts.append(f"! MTU {near.link.mtu} here, {far.link.mtu} there")
+    for mapped in (near, far):
+        if mapped is not None:
+            facts += _troubles(mapped, writing, at_cable=near is not None)
+    return Row(cells, facts, "cable" if near is not None else "far")
 
 
 def _link_row(mapped: MappedLink, writing: Writing) -> Row:
     kind = describe_kind(mapped, writing)
-    facts = _own_facts(mapped, writing)
-    if mapped.peer is not None:
-        facts.insert(0, _describe_peer(mapped, writing))
-    end = mapped.end
-    if mapped.kind == "bridge" and is_gateway(writing.graph, end):
-        network = name_network(writing.graph, end)
+    addresses = _addresses(mapped, writing)
+    if mapped.kind == "bridge" and is_gateway(writing.graph, mapped.end):
+        network = name_network(writing.graph, mapped.end)
         if network:
             kind = f"{kind} of network {clean(network)}"
-        addresses = _gateway_text(mapped, writing)
-    else:
-        addresses = _addresses(mapped, writing)
-    return Row((clean(mapped.link.name), kind, addresses), facts)
+        addresses = _gateway_text(mapped)
+    facts = [_describe_peer(mapped, writing)] if mapped.peer is not None else []
+    facts += _routing(mapped, writing)
+    facts += _details(mapped, writing)
+    facts += _troubles(mapped, writing)
+    return Row((clean(mapped.link.name), kind, addresses), facts, "link")
 
 
 def _describe_peer(mapped: MappedLink, writing: Writing) -> str:
@@ -197,9 +207,11 @@ def _describe_peer(mapped: MappedLink, writing: Writing) -> str:
     return clean(text)
 
 
-def _gateway_text(mapped: MappedLink, writing: Writing) -> str:
+def _gateway_text(mapped: MappedLink) -> str:
     texts = []
-    for address in shown_addresses(mapped, writing):
+    for address in mapped.addresses:
+        if _is_automatic(address):
+            continue
         try:
             texts.append(f"{subnet_of(address)} gateway {address.partition('/')[0]}")
         except ValueError:
@@ -304,32 +316,27 @@ def _is_automatic(address: str) -> bool:
         return False
 
 
-def _own_facts(
-    mapped: MappedLink, writing: Writing, at_cable: bool = False, named: bool = False
-) -> list[str]:
-    """What else is to be said of a link, troubles last."""
-    link = mapped.link
+def _routing(mapped: MappedLink, writing: Writing) -> list[str]:
+    """The default route by a link, and other routes that somebody made."""
     facts = []
-    inside_container = named and not writing.verbose
-    if mapped.gateways and not inside_container:
-        gateways = [one for one in mapped.gateways if one != link.name]
+    if mapped.gateways:
+        gateways = [one for one in mapped.gateways if one != mapped.link.name]
         facts.append(f"default via {', '.join(gateways)}" if gateways else "default route")
     if mapped.routes:
         facts.append(f"routes {_few(mapped.routes, writing)}")
-    if named and mapped.master is not None:
-        facts.append(f"port of {mapped.master[1]}")
-    if writing.verbose:
-        facts += _details(mapped, at_cable)
-    elif link.mtu is not None and not at_cable and link.mtu not in (1500, 65536):
-        facts.append(f"MTU {link.mtu}")
-    trouble = [f"{thing} not seen" for thing in mapped.missing]
-    if link.up is False:
-        trouble.append("DOWN")
-    elif link.carrier is False and not _explains_carrier(mapped, writing.graph):
-        trouble.append("NO CARRIER")
-    prefix = f"{link.name}: " if at_cable and trouble else ""
-    facts += [f"! {prefix}{', '.join(trouble)}"] if trouble else []
     return [clean(fact) for fact in facts]
+
+
+def _troubles(mapped: MappedLink, writing: Writing, at_cable: bool = False) -> list[str]:
+    """What is down, or not there; one text, or none."""
+    link = mapped.link
+    found = [f"{thing} not seen" for thing in mapped.missing]
+    if link.up is False:
+        found.append("DOWN")
+    elif link.carrier is False and not _explains_carrier(mapped, writing.graph):
+        found.append("NO CARRIER")
+    name = f"{link.name} " if at_cable else ""
+    return [clean(f"! {name}{', '.join(found)}")] if found else []
 
 
 def _few(texts: Sequence[str], writing: Writing) -> str:
@@ -346,15 +353,16 @@ def _explains_carrier(mapped: MappedLink, graph: Graph) -> bool:
     return mapped.peer is not None and graph.links[mapped.peer].link.up is False
 
 
-def _details(mapped: MappedLink, at_cable: bool) -> list[str]:
+def _details(mapped: MappedLink, writing: Writing, at_cable: bool = False) -> list[str]:
+    """What is shown on wish, and an MTU that is not the usual one."""
     link = mapped.link
     facts = []
-    if link.mac:
+    if writing.verbose and link.mac and not isinstance(link.kind, Loopback):
         facts.append(f"{link.name} {link.mac}" if at_cable else link.mac)
-    if link.mtu is not None and not at_cable:
+    if link.mtu not in (None, *USUAL_MTUS) and not at_cable:
         facts.append(f"MTU {link.mtu}")
-    if link.alias:
-        facts.append(f"alias {link.alias}")
+    if not writing.verbose:
+        return facts
     if link.port is not None:
         facts += [flag for flag in ("isolated", "hairpin") if getattr(link.port, flag)]
     if isinstance(link.kind, Vxlan):
@@ -362,7 +370,9 @@ def _details(mapped: MappedLink, at_cable: bool) -> list[str]:
             facts.append(f"from {link.kind.local}")
         if link.kind.port:
             facts.append(f"UDP port {link.kind.port}")
-    return facts
+    if link.alias:
+        facts.append(f"alias {link.alias}")
+    return [clean(fact) for fact in facts]
 
 
 def _mtus_differ(near: MappedLink, far: MappedLink) -> bool:
