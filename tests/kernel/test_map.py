@@ -48,8 +48,8 @@ def test_every_link_of_the_host_and_its_sandboxes_is_on_the_map_once(lab: Lab):
         (bridge,) = (to for kind, f, to in edges if (kind, f) == ("port-of", near))
         assert links[bridge]["kind"] == "bridge"
     tree = site.daemon.cli("map").stdout
-    lines = [line for line in tree.splitlines() if "shop" in line]
+    lines = [line for line in tree.splitlines() if " shop (linkspan)" in line]
     assert len(lines) == 1, "it is on one network"
     assert "publishes 0.0.0.0:8080->80/tcp" in lines[0]
-    assert sum("db" in line for line in tree.splitlines()) == 2
-    assert tree.index("joined to nothing") < tree.index("quiet")
+    assert sum(" db (linkspan)" in line for line in tree.splitlines()) == 2
+    assert tree.index("joined to nothing") < tree.index(" quiet (linkspan)")
