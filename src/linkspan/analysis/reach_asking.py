@@ -1,0 +1,244 @@
+"""Asking the walk for one pair of ends: at which addresses, on which ports, with what outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from linkspan.analysis.addresses import to_number, to_text, version_of
+from linkspan.analysis.flow import Flow
+from linkspan.analysis.journey import Stranger
+from linkspan.analysis.place import OwnAddress
+from linkspan.analysis.reach_ends import (
+    INTERNET,
+    OUTSIDE,
+    Outside,
+    is_global,
+    is_private,
+    listening_ports,
+)
+from linkspan.analysis.reach_outcome import Outcome, judge
+from linkspan.analysis.symmetry import Kinds
+from linkspan.analysis.trace import Answer
+from linkspan.analysis.view import View
+from linkspan.analysis.walk import stranger_at, trace_flow
+from linkspan.dataplane.objects import HOST
+
+Ports = tuple[tuple[int, int], ...]
+WAYS_OUT = {"tcp": (80, 443), "udp": (53, 443), "sctp": ()}
+"""Ports that stand for the others where the target is anybody: the web's and the resolver's."""
+_LOOPBACK = ("127.0.0.1", "::1")
+
+
+class Asked(NamedTuple):
+    """One finding: where it was asked, and what came out. Numbers as in reach.Finding."""
+
+    address: str
+    address_number: int | None
+    protocol: str
+    ports: Ports
+    published_number: int | None
+    outcome: Outcome
+
+
+class _Told(NamedTuple):
+    """An outcome with the namespaces that have the address to which it led."""
+
+    outcome: Outcome
+    aims: frozenset[str]
+
+
+class Asker:
+    """Asks about one host; what leads to published ports is asked once for all targets."""
+
+    def __init__(
+        self, view: View, kinds: Kinds, outside: Outside | None, protocols: tuple[str, ...],
+        ports: tuple[int, ...] | None,
+    ) -> None:  # fmt: skip
+        self._view = view
+        self._kinds = kinds
+        self._outside = outside
+        self._protocols = protocols
+        self._ports = ports
+        self._published: dict[tuple[str, str, str, int], _Told] = {}
+        owned = {port for held in kinds.published.values() for port in held}
+        self._shared_ports = sorted(kinds.host_ports - owned)
+
+    def ask(self, origin: str, target: str) -> Iterator[Asked]:
+        """All that one end finds of another: namespaces, "outside" or "internet"."""
+        beyond = (OUTSIDE, INTERNET)
+        if target in beyond:
+            if origin not in beyond:
+                yield from self._ask_out(origin, target)
+            return
+        if origin == target == HOST:
+            return
+        for number, address in self._addresses(origin, target):
+            text = to_text(address.number, address.version)
+            for protocol in self._protocols:
+                wanted = self._ports
+                if wanted is None:
+                    place = self._view.place(target)
+                    wanted = tuple(listening_ports(place, text, protocol, target != HOST))
+                for ports, told in self._ask_ports(origin, target, text, protocol, wanted):
+                    place_number = None if target == HOST else number
+                    yield Asked(text, place_number, protocol, ports, None, told.outcome)
+        if target != HOST and origin in (HOST, *beyond):
+            yield from self._ask_published(origin, target)
+
+    # Where ----------------------------------------------------------------------------
+
+    def _addresses(self, origin: str, target: str) -> Iterator[tuple[int, OwnAddress]]:
+        """The addresses of a target that an origin may use, with their places."""
+        versions = self._versions(origin)
+        near = self._near_host(origin) if target == HOST else None
+        for number, address in enumerate(self._view.place(target).addresses):
+            if not is_global(address.number, address.version) or address.version not in versions:
+                continue
+            if near is not None and address.link not in near and not any(
+                address.network == other for other in self._networks(origin)
+            ):  # fmt: skip
+                continue
+            if origin == INTERNET and is_private(to_text(address.number, address.version)):
+                if target != HOST or address.link not in self._uplinks():
+                    continue
+            yield number, address
+
+    def _near_host(self, origin: str) -> frozenset[str] | None:
+        """The host's links whose addresses one uses besides those of one's own networks; None
+        for all of them.
+        """
+        return None if origin == OUTSIDE else frozenset(self._uplinks())
+
+    def _uplinks(self) -> tuple[str, ...]:
+        if self._outside is None:
+            return ()
+        place = self._view.place(HOST)
+        name = self._outside.uplink
+        return (name, place.bridge_of(name) or name)
+
+    def _networks(self, origin: str) -> list[object]:
+        if origin in (OUTSIDE, INTERNET):
+            return []
+        return [one.network for one in self._view.place(origin).addresses]
+
+    def _versions(self, origin: str) -> frozenset[int]:
+        """The IP versions that an end speaks."""
+        outside = self._outside
+        if origin in (OUTSIDE, INTERNET):
+            assert outside is not None
+            return frozenset(outside.beside if origin == OUTSIDE else outside.beyond)
+        return frozenset(
+            one.version
+            for one in self._view.place(origin).addresses
+            if is_global(one.number, one.version)
+        )
+
+    # Asking ---------------------------------------------------------------------------
+
+    def _ask_out(self, origin: str, target: str) -> Iterator[Asked]:
+        outside = self._outside
+        assert outside is not None
+        addresses = outside.beside if target == OUTSIDE else outside.beyond
+        versions = self._versions(origin)
+        for version, address in addresses.items():
+            if version not in versions:
+                continue
+            stranger = None
+            if target == OUTSIDE:
+                stranger = stranger_at(HOST, outside.uplink, address)
+            for protocol in self._protocols:
+                wanted = self._ports or WAYS_OUT.get(protocol, ())
+                for ports, told in self._ask_ports(
+                    origin, target, address, protocol, wanted, stranger
+                ):
+                    yield Asked(address, None, protocol, ports, None, told.outcome)
+
+    def _ask_published(self, origin: str, target: str) -> Iterator[Asked]:
+        """The ports of the host that lead to a target: its own, and those that were not told
+        apart from what others have.
+        """
+        for address in self._published_at(origin):
+            for protocol in self._protocols:
+                for number, port in enumerate(self._kinds.published.get(target, ())):
+                    if self._ports is not None and port not in self._ports:
+                        continue
+                    told = self._ask_host(origin, address, protocol, port)
+                    if target in told.aims:
+                        yield Asked(address, None, protocol, ((port, port),), number, told.outcome)
+                leading = [
+                    (port, told)
+                    for port in self._shared_ports
+                    if self._ports is None or port in self._ports
+                    if target in (told := self._ask_host(origin, address, protocol, port)).aims
+                ]
+                for ports, told in _in_ranges(leading):
+                    yield Asked(address, None, protocol, ports, None, told.outcome)
+
+    def _published_at(self, origin: str) -> list[str]:
+        """The host's addresses at which one looks for published ports."""
+        versions = self._versions(origin)
+        links = self._uplinks()
+        found = [
+            to_text(one.number, one.version)
+            for one in self._view.place(HOST).addresses
+            if one.version in versions
+            and is_global(one.number, one.version)
+            and (one.link in links or not links)
+        ]
+        if origin == HOST:
+            own = self._view.place(HOST).own
+            found += [text for text in _LOOPBACK if (version_of(text), to_number(text)) in own]
+        return found
+
+    def _ask_host(self, origin: str, address: str, protocol: str, port: int) -> _Told:
+        key = (origin, address, protocol, port)
+        found = self._published.get(key)
+        if found is None:
+            found = self._published[key] = self._ask_one(origin, address, protocol, port, None)
+        return found
+
+    def _ask_ports(
+        self, origin: str, target: str, address: str, protocol: str, ports: Iterable[int],
+        stranger: Stranger | None = None,
+    ) -> Iterator[tuple[Ports, _Told]]:  # fmt: skip
+        asked = [(port, self._ask_one(origin, address, protocol, port, stranger)) for port in ports]
+        return _in_ranges(asked)
+
+    def _ask_one(
+        self, origin: str, address: str, protocol: str, port: int, stranger: Stranger | None
+    ) -> _Told:
+        namespace, source, link = origin, None, None
+        if origin in (OUTSIDE, INTERNET):
+            outside = self._outside
+            assert outside is not None
+            namespace, link = HOST, outside.uplink
+            known = outside.beside if origin == OUTSIDE else outside.beyond
+            source = known[version_of(address)]
+        flow = Flow(
+            source=source, destination=address, destination_port=port, protocol=protocol, link=link
+        )
+        answer = trace_flow(self._view, namespace, flow, stranger)
+        return _Told(judge(answer, link is not None), self._aims(answer))
+
+    def _aims(self, answer: Answer) -> frozenset[str]:
+        """The namespaces that have the address at which the packet arrived, or would have."""
+        found: set[str] = set()
+        for trace in answer.traces:
+            end = trace if trace.onward is None else trace.onward.first
+            key = (end.arrived.version, to_number(end.arrived.destination))
+            found.update(self._view.owners.get(key, ()))
+        return frozenset(found)
+
+
+def _in_ranges(asked: Iterable[tuple[int, _Told]]) -> Iterator[tuple[Ports, _Told]]:
+    """Ports with the same outcome together, neighbouring ones as ranges."""
+    held: dict[_Told, list[list[int]]] = {}
+    for port, told in asked:
+        ranges = held.setdefault(told, [])
+        if ranges and ranges[-1][1] == port - 1:
+            ranges[-1][1] = port
+        else:
+            ranges.append([port, port])
+    for told, ranges in held.items():
+        yield tuple((first, last) for first, last in ranges), told
