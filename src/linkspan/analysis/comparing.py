@@ -5,28 +5,26 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 import msgspec
 
+from linkspan.analysis.endings import (
+    HANDLE,
+    REACHED,
+    TOLD,
+    Match,
+    has_arrived,
+    match_end,
+    observed_end,
+)
 from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
 from linkspan.analysis.view import View
-from linkspan.analysis.visits import Visit, find_deciding_rule, predict_visits, see_visits
+from linkspan.analysis.visits import Visit, predict_visits, see_visits
 from linkspan.dataplane.sightings import ANSWER, LATER, THERE, Headers, Observation, Ruling
 
 _PASSING = frozenset(("continue", "return"))
-_TOLD = frozenset(("refused", "icmp-error", "not-sent"))
-_REACHED = frozenset(("connected", "answered"))
-
-
-class Match(enum.Enum):
-    """How a part of the prediction fares beside what was seen."""
-
-    SAME = "same"
-    DIFFERS = "differs"
-    UNSEEN = "not-observable"
 
 
 class Aspect(msgspec.Struct, frozen=True):
@@ -96,7 +94,7 @@ def compare(view: View, namespace: str, answer: Answer, seen: Observation) -> Co
         rows = _compare_legs(view, trace, there, seen)
         differences = sum(a.match is Match.DIFFERS for row in rows for a in row.aspects)
         if best is None or differences < fewest:
-            arrived = _has_arrived(view, trace, there, seen)
+            arrived = has_arrived(view, trace, there, seen)
             best = Comparison(number, rows, arrived, _remark(trace, seen))
             fewest = differences
     assert best is not None
@@ -129,7 +127,7 @@ def _is_silent(visits: Sequence[Visit]) -> bool:
 
 def _silent_row(trace: Trace, seen: Observation) -> Row:
     """Nothing came back from where the packet arrived."""
-    told = seen.outcome.kind in (*_TOLD, *_REACHED)
+    told = seen.outcome.kind in (*TOLD, *REACHED)
     local = all(visit.left_by is None for visit in predict_visits(trace))
     match = Match.UNSEEN
     observed = "nothing was seen of it"
@@ -139,7 +137,7 @@ def _silent_row(trace: Trace, seen: Observation) -> Row:
         match, observed = Match.SAME, "connected"
     elif not told and trace.sent.protocol == "tcp" and trace.disposition is Disposition.DELIVERED:
         match, observed = Match.DIFFERS, "no answer"
-    elif seen.outcome.kind in _TOLD:
+    elif seen.outcome.kind in TOLD:
         match, observed = Match.DIFFERS, seen.outcome.detail
     aspect = Aspect("end", "an answer comes back", observed, match)
     return Row(ANSWER, trace.namespace, None, None, (aspect,))
@@ -186,8 +184,8 @@ def _compare_visits(
     aspects = [_compare_ways(trace, one, other, last), *_compare_headers(one, other)]
     aspects += _compare_rules(part, one, other, seen)
     if last:
-        aspects += _compare_ends(part, trace, one, other, seen)
-    return Row(part, one.namespace, one, other, tuple(a for a in aspects if a is not None))
+        aspects.append(_compare_ends(part, trace, other, seen))
+    return Row(part, one.namespace, one, other, tuple(aspects))
 
 
 def _compare_ways(trace: Trace, one: Visit, other: Visit, last: bool) -> Aspect:
@@ -219,21 +217,23 @@ def _headers(one: Headers | None, other: Headers | None) -> Aspect:
 
 
 def _compare_rules(part: str, one: Visit, other: Visit, seen: Observation) -> list[Aspect]:
-    if not one.rules and not other.rules:
-        return []
     if one.namespace not in seen.traced:
+        if not one.rules:
+            return []
         return [Aspect("rules", _list(one.rules), "rules are not seen here", Match.UNSEEN)]
-    nameable = [rule for rule in one.rules if " handle " in rule]
+    nameable = [rule for rule in one.rules if HANDLE in rule]
     weighty = _deciding(part, one.namespace, seen.rulings)
     missing = [rule for rule in nameable if rule not in other.rules]
-    extra = [r for r in other.rules if r in weighty and r not in one.rules]
+    extra = [rule for rule in other.rules if rule in weighty and rule not in one.rules]
     if missing or extra:
-        return [Aspect("rules", _list(missing) or "not these", _list(extra) or "not these",
-                       Match.DIFFERS)]  # fmt: skip
+        texts = _list(missing) or "no more", _list(extra) or "without these"
+        return [Aspect("rules", *texts, Match.DIFFERS)]
+    if not one.rules:
+        return []
     if not nameable:
         return [Aspect("rules", _list(one.rules), _list(other.rules), Match.UNSEEN)]
-    seen_of_them = [rule for rule in other.rules if rule in nameable]
-    return [Aspect("rules", _list(nameable), _list(seen_of_them), Match.SAME)]
+    held = [rule for rule in other.rules if rule in nameable]
+    return [Aspect("rules", _list(nameable), _list(held), Match.SAME)]
 
 
 def _deciding(part: str, namespace: str, rulings: Iterable[Ruling]) -> set[str]:
@@ -249,113 +249,15 @@ def _list(rules: Sequence[str]) -> str:
     return ", ".join(rules)
 
 
-# The end --------------------------------------------------------------------------------
-
-
-def _compare_ends(
-    part: str, trace: Trace, one: Visit, other: Visit, seen: Observation
-) -> list[Aspect]:
-    observed = _observed_end(part, other, seen)
-    predicted = trace.reason
-    return [Aspect("end", predicted, observed, _match_end(part, trace, one, other, seen))]
-
-
-def _observed_end(part: str, other: Visit, seen: Observation) -> str:
-    if other.stopped_by is not None:
-        told = f", {_tell(seen)}" if part == THERE and seen.outcome.kind in _TOLD else ""
-        return f"dropped by {other.stopped_by}{told}"
-    if other.left_by is not None:
-        if part == THERE and seen.outcome.kind in (*_TOLD, *_REACHED):
-            return f"leaves by {other.left_by}; {_tell(seen)}"
-        return f"leaves by {other.left_by}"
-    if part == THERE:
-        return f"arrives; {_tell(seen)}" if other.came_by else _tell(seen)
-    return "arrives" if other.came_by else "is never seen to leave"
-
-
-def _tell(seen: Observation) -> str:
-    by = f" from {seen.outcome.by}" if seen.outcome.by else ""
-    return f"{seen.outcome.detail}{by}"
-
-
-def _match_end(part: str, trace: Trace, one: Visit, other: Visit, seen: Observation) -> Match:
-    kind = seen.outcome.kind
-    disposition = trace.disposition
-    if disposition is Disposition.UNKNOWN:
-        return Match.UNSEEN
-    if disposition is Disposition.LEFT:
-        return Match.SAME if other.left_by is not None else Match.DIFFERS
-    if disposition in (Disposition.DROPPED, Disposition.REJECTED):
-        return _match_drop(part, trace, other, seen)
-    if other.stopped_by is not None:
-        return Match.DIFFERS
-    if part != THERE:
-        return Match.SAME
-    if disposition is Disposition.DELIVERED:
-        # That a program gets a packet shows only when something comes back.
-        return Match.DIFFERS if kind in _TOLD and trace.reply is None else _told_early(other, seen)
-    if disposition is Disposition.REFUSED:
-        return Match.SAME if kind in ("refused", "no-answer") else Match.DIFFERS
-    return Match.DIFFERS if kind in _REACHED else Match.SAME
-
-
-def _told_early(other: Visit, seen: Observation) -> Match:
-    """A packet that arrived where it should, and was refused there: nobody took it."""
-    if seen.outcome.kind in ("refused", "not-sent"):
-        return Match.DIFFERS
-    if seen.outcome.kind == "icmp-error":
-        return Match.DIFFERS if other.came_by is None else Match.UNSEEN
-    return Match.SAME
-
-
-def _match_drop(part: str, trace: Trace, other: Visit, seen: Observation) -> Match:
-    rule = find_deciding_rule(trace)
-    if other.stopped_by is not None:
-        nameable = rule is not None and ("handle" in rule or " rule " not in rule)
-        if nameable and other.stopped_by != rule:
-            return Match.DIFFERS
-    elif other.namespace in seen.traced and rule is not None and " rule " not in rule:
-        return Match.DIFFERS  # its rules were heard, and none stopped it
-    if part != THERE:
-        return Match.SAME
-    if seen.outcome.kind in _REACHED:
-        return Match.DIFFERS
-    if trace.disposition is Disposition.DROPPED:
-        return Match.SAME if seen.outcome.kind in ("no-answer", "not-sent") else Match.DIFFERS
-    # Whether the sender hears of a rejection depends on the way back, and on rate limits.
-    return Match.SAME
+def _compare_ends(part: str, trace: Trace, other: Visit, seen: Observation) -> Aspect:
+    observed = observed_end(part, other, seen)
+    return Aspect("end", trace.reason, observed, match_end(part, trace, other, seen))
 
 
 def _way(visit: Visit) -> str:
     came = f"in by {visit.came_by}" if visit.came_by else ""
     left = f"out by {visit.left_by}" if visit.left_by else ""
     return ", ".join(part for part in (came, left) if part) or "no link crossed"
-
-
-def _has_arrived(
-    view: View, trace: Trace, there: Sequence[Visit], seen: Observation
-) -> bool | None:
-    """Whether the flow works, by what was seen."""
-    kind = seen.outcome.kind
-    if kind == "answered":
-        return True
-    if kind in _TOLD:
-        return False
-    if kind == "connected":
-        later = see_visits(view, None, seen.sightings, seen.rulings, LATER)
-        if not later or not there or there[-1].namespace not in seen.watched:
-            return True
-        stopped = any(visit.stopped_by for visit in later)
-        return not stopped and later[-1].namespace == there[-1].namespace
-    if trace.sent.protocol != "udp":
-        return False
-    # Not every program answers a datagram.
-    last = there[-1] if there else None
-    if last is None or last.stopped_by is not None:
-        return False
-    if trace.disposition is Disposition.DELIVERED and last.namespace == trace.namespace:
-        return last.left_by is None
-    return None if last.left_by is not None and trace.disposition is Disposition.LEFT else False
 
 
 def _remark(trace: Trace, seen: Observation) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ class _Open:
         self.entered = entered
         self.left_by: str | None = None
         self.left: Headers | None = None
+        self.copies: list[str] = []
+        """Ports of a bridge by which it left, when the bridge sent it to all."""
         self.rules: list[str] = []
         self.stopped_by: str | None = None
 
@@ -189,30 +191,63 @@ def _see(view: View, made: list[_Open], one: Sighting) -> None:
     last = made[-1] if made else None
     here = last is not None and last.namespace == one.namespace
     if one.outgoing:
+        copied = _find_copied(view, made, one)
+        if copied is not None:
+            copied.copies.append(one.link)
+            return
         if last is None or not here or not _goes_on(view, last, one):
             last = _Open(one.namespace, None, None)
             made.append(last)
         last.left_by, last.left = one.link, one.headers
+    elif one.stray and not _takes_all(view, one):
+        return
     elif last is None or not here or last.left_by is not None or last.came_by is None:
         # What comes in above a link that it came in by already, a bridge, is the same stay.
+        if last is not None and last.copies:
+            _choose_copy(view, last, one)
         made.append(_Open(one.namespace, one.link, one.headers))
+
+
+def _takes_all(view: View, one: Sighting) -> bool:
+    """Whether frames for other MACs matter at a link: a bridge's port, a parent of others."""
+    if view.link(one.namespace, one.link) is None:
+        return True
+    if (one.namespace, one.link) in view.children:
+        return True
+    return view.place(one.namespace).bridge_of(one.link) is not None
+
+
+def _find_copied(view: View, made: list[_Open], one: Sighting) -> _Open | None:
+    """The stay that a frame left by another port of the same bridge: this one is a copy."""
+    if view.link(one.namespace, one.link) is None:
+        return None
+    place = view.place(one.namespace)
+    bridge = place.bridge_of(one.link)
+    if bridge is None:
+        return None
+    for visit in reversed(made):
+        if visit.namespace == one.namespace and visit.left == one.headers:
+            if visit.left_by is not None and place.bridge_of(visit.left_by) == bridge:
+                return visit
+    return None
+
+
+def _choose_copy(view: View, visit: _Open, one: Sighting) -> None:
+    """Of the ports that a frame was sent to, the one behind which it was taken."""
+    link = view.link(one.namespace, one.link)
+    far = None if link is None else view.peer(link)
+    if far is not None and far.namespace == visit.namespace and far.name in visit.copies:
+        visit.left_by = far.name
 
 
 def _goes_on(view: View, visit: _Open, one: Sighting) -> bool:
     """Whether a frame that leaves is the one of this stay, maybe by a link below the last."""
-    return visit.left_by is None or _below(view, visit, one)
-
-
-def _below(view: View, visit: _Open, one: Sighting) -> bool:
-    """Whether a frame that left by one link leaves by another below it: a bridge's port, a
-    parent.
-    """
-    if view.link(one.namespace, one.link) is None or visit.left_by is None:
+    if visit.left_by is None or view.link(one.namespace, one.link) is None:
         return True
     place = view.place(one.namespace)
-    upper = place.links.get(visit.left_by)
     if place.bridge_of(one.link) == visit.left_by:
         return True
+    upper = place.links.get(visit.left_by)
     return upper is not None and getattr(upper.kind, "parent", None) == one.link
 
 

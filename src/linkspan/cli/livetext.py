@@ -121,7 +121,7 @@ def _print_verdict(answer: Answer, seen: Observation, found: Comparison, width: 
     if first is None:
         rest = ""
         if found.not_observable:
-            rest = f"; {found.not_observable} statements (?) could not be observed"
+            rest = f"; what is marked ? could not be observed ({found.not_observable})"
         _print_wrapped("", f"AS PREDICTED{rest}", width)
     else:
         where = f"{_PARTS[first.part]} in {first.namespace}"

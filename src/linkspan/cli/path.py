@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from linkspan.cli.liveoption import live_options
 from linkspan.cli.looking import Looking, print_gaps, view_options
 from linkspan.cli.state import format_option, reads
 from linkspan.cli.tables import print_json
 
 if TYPE_CHECKING:
-    from linkspan.analysis import Answer, Trace
+    from linkspan.analysis import Answer, Flow, Trace, View
+    from linkspan.analysis.journey import Stranger
     from linkspan.cli.whereabouts import Whereabouts
     from linkspan.inventory.records import HostView
 
@@ -30,18 +32,19 @@ STATUS = {"delivered": 0, "not-delivered": 1, "cannot-say": 3}
 @click.option("--mark", type=int, default=0, help="Mark of the packet as it is sent.")
 @click.option("--link", metavar="NAME", help="From outside: the host's link that it comes in by.")
 @click.option("-v", "--verbose", is_flag=True, help="Show every rule that the packet passes.")
+@live_options
 @view_options
 @format_option
 @reads
 def path(
     origin: str, target: str, proto: str | None, source_port: int | None, mark: int,
-    link: str | None, verbose: bool, looking: Looking, output: str,
+    link: str | None, verbose: bool, live: float | None, looking: Looking, output: str,
 ) -> int:  # fmt: skip
     """Say where a packet goes, hop by hop, and whether its answer comes back.
 
     FROM and TO are a container, `host`, `outside` (a neighbour on the host's uplink),
     netns:PATH, pid:N or an address. Nothing is sent: the way is computed from what this host
-    has now. Needs root, no daemon.
+    has now. Needs root, no daemon. With --live one real packet is sent and followed.
 
     Exit status: 0 delivered and answered, 1 not, 3 it cannot be said, 2 wrong usage.
 
@@ -50,7 +53,12 @@ def path(
     linkspan path outside 192.0.2.10:8080
     linkspan path shop 1.1.1.1:443 --proto udp -v
     """
-    host, answer = find_answer(looking, origin, target, proto, source_port, mark, link)
+    question = find_question(looking, origin, target, proto, source_port, mark, link)
+    if live is not None:
+        from linkspan.cli.live import try_for_real
+
+        return try_for_real(looking, question, origin, target, live, verbose, output)
+    host, answer = question.host, question.answer()
     if output == "json":
         gaps = {"unseen": list(host.unseen), "changing": list(host.changing)}
         print_json({**as_json(answer, origin, target), **gaps})
@@ -62,18 +70,38 @@ def path(
     return STATUS[answer.verdict.value]
 
 
-def find_answer(
+class Question(NamedTuple):
+    """A flow on a host that was looked at. `source_port` is None where none was asked for."""
+
+    host: HostView
+    view: View
+    namespace: str
+    flow: Flow
+    stranger: Stranger | None
+    source_port: int | None
+
+    def answer(self, source_port: int | None = None) -> Answer:
+        """Walk the flow; with another source port than that of the question, if given."""
+        from msgspec.structs import replace
+
+        from linkspan.analysis import trace_flow
+
+        flow = self.flow if source_port is None else replace(self.flow, source_port=source_port)
+        return trace_flow(self.view, self.namespace, flow, self.stranger)
+
+
+def find_question(
     looking: Looking, origin: str, target: str, proto: str | None = None,
     source_port: int | None = None, mark: int = 0, link: str | None = None,
-) -> tuple[HostView, Answer]:  # fmt: skip
-    """Look at the host and walk the flow.
+) -> Question:  # fmt: skip
+    """Look at the host and say which flow is meant.
 
     Raises:
         NotFound: a name that is not there.
         InvalidRequest: what was written is no end of a flow.
         click.UsageError: FROM, TO and the options do not fit together.
     """
-    from linkspan.analysis import Flow, View, stranger_at, trace_flow
+    from linkspan.analysis import Flow, View, stranger_at
     from linkspan.analysis.flow import EPHEMERAL
     from linkspan.cli.whereabouts import (
         OUTSIDE,
@@ -113,7 +141,7 @@ def find_answer(
     stranger = None
     if end.name == OUTSIDE and flow.link is None:
         stranger = stranger_at(HOST, find_uplink(view), destination)
-    return host, trace_flow(view, first.namespace, flow, stranger)
+    return Question(host, view, first.namespace, flow, stranger, source_port)
 
 
 def _version(end: Whereabouts) -> int:

@@ -38,7 +38,11 @@ def _join(address: str, port: int) -> str:
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
-    """A frame on a link. `at` is in seconds since 1970; `note` says what is special about it."""
+    """A frame on a link. `at` is in seconds since 1970; `note` tells of resets and errors.
+
+    A `stray` frame is for another MAC than the link's: usual at a bridge's port, elsewhere one
+    that a bridge sent to all.
+    """
 
     namespace: str
     link: str
@@ -46,6 +50,7 @@ class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     part: str
     headers: Headers
     at: float
+    stray: bool = False
     note: str = ""
 
 

@@ -19,8 +19,8 @@ from linkspan.errors import KernelRefused
 from linkspan.kernel.namespaces import entered
 
 _ANY_PROTOCOL = 0x0003
-_OUTGOING = 4
-"""PACKET_OUTGOING (linux/if_packet.h)."""
+_OTHER_HOST, _OUTGOING = 3, 4
+"""Packet types (linux/if_packet.h)."""
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS = 26, 35
 _LARGEST = 256
 _PROTOCOL_NUMBERS = {"tcp": 6, "udp": 17, "icmp": 1, "ipv6-icmp": 58}
@@ -223,7 +223,8 @@ class Capture:
                 found.append(
                     Sighting(
                         namespace=self.name, link=address[0], outgoing=address[2] == _OUTGOING,
-                        part=read.part, headers=read.headers, at=_time_of(extra), note=read.note,
+                        part=read.part, headers=read.headers, at=_time_of(extra),
+                        stray=address[2] == _OTHER_HOST, note=read.note,
                     )
                 )  # fmt: skip
 
