@@ -39,6 +39,7 @@ from linkspan.dataplane.ruletext import ruleset_text
 from linkspan.drivers import firewall as layout
 from linkspan.kernel.netfilter.firewall import Firewall
 from linkspan.kernel.netfilter.foreign import read_firewall
+from linkspan.kernel.netfilter.printed import Printed
 
 RULES = """
 table inet older { }
@@ -307,7 +308,10 @@ def test_rules_are_opaque_without_the_program_that_prints_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     load(host, "table ip t { chain c { type filter hook input priority 3; drop; }; }")
-    monkeypatch.setattr("linkspan.kernel.netfilter.foreign._run", lambda command: "")
+    monkeypatch.setattr(
+        "linkspan.kernel.netfilter.rulesets.print_rulesets",
+        lambda jobs, _: [Printed(name=job.name, failed=("no program nft",)) for job in jobs],
+    )
     (table,), _ = read()
     assert table.chains[0].priority == 3
     assert table.chains[0].rules[0].statements == (Opaque(""),)

@@ -48,8 +48,10 @@ from linkspan.dataplane.objects import (
     Sysctl,
 )
 from linkspan.dataplane.plane import DataPlane
+from linkspan.dataplane.programs import Program
 from linkspan.dataplane.rules import Chain, FirewallRule, SetDefinition, Table
-from linkspan.dataplane.sockets import Listener, Process
+from linkspan.dataplane.settling import settle
+from linkspan.dataplane.sockets import Listener, PacketSocket, Process
 
 __all__ = [
     "HOST",
@@ -77,9 +79,11 @@ __all__ = [
     "Object",
     "Operation",
     "Other",
+    "PacketSocket",
     "Part",
     "Physical",
     "Process",
+    "Program",
     "Remove",
     "Replace",
     "Route",
@@ -97,4 +101,5 @@ __all__ = [
     "falls_with",
     "overlay",
     "satisfies",
+    "settle",
 ]  # fmt: skip

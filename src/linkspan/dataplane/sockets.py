@@ -17,6 +17,24 @@ class Process(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...] = ()
 
 
+class PacketSocket(Object, frozen=True, kw_only=True):
+    """A socket that sees whole frames, besides whoever they are for (AF_PACKET): tcpdump, a
+    DHCP client. It changes nothing about where packets go.
+
+    `protocol` is an Ethernet type, 0x0003 for all; `link` the name of the one link that it
+    looks at, None for all.
+    """
+
+    order: ClassVar[int] = 11
+    protocol: int
+    link: str | None = None
+    processes: tuple[Process, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return ("packet-socket", self.namespace, self.protocol, self.link)
+
+
 class Listener(Object, frozen=True, kw_only=True):
     """A socket that takes packets from anybody who can send there.
 

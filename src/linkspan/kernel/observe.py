@@ -6,34 +6,27 @@ vanishes meanwhile is left out altogether.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from linkspan.dataplane.objects import HOST, Key, Link, Namespace, Object
+from linkspan.dataplane.objects import HOST, Key, Link, Object
 from linkspan.dataplane.plane import DataPlane
 from linkspan.errors import NotFound
-from linkspan.kernel import namespaces, settings
-from linkspan.kernel.netlink import (
-    addresses,
-    fdb,
-    links,
-    neighbours,
-    nsids,
-    routes,
-    rules,
-    seenlinks,
-)
+from linkspan.kernel import namespaces
+from linkspan.kernel.netlink import links, seenlinks
 from linkspan.kernel.netlink.socket import ROUTE, NetlinkSocket, Refusal
-from linkspan.kernel.netlink.text import FAMILIES
+from linkspan.kernel.peers import find_peers
+from linkspan.kernel.visit import ENDPOINT_SETTINGS, Visit
+
+__all__ = ["ENDPOINT_SETTINGS", "PARTS", "observe", "observe_link"]
 
 PARTS: Final = (
     "links", "addresses", "routes", "rules", "neighbours", "fdb", "sysctls", "firewall",
 )  # fmt: skip
-ENDPOINT_SETTINGS: Final = "endpoint settings"
-"""A part besides: of the settings only those of links that drivers state inside sandboxes."""
+_MOST_OPEN: Final = 128
+"""Sockets that stay open until peers are found; others are opened again where needed."""
 
 
 def observe(places: Mapping[str, str | None], parts: Collection[str] = PARTS) -> DataPlane:
@@ -45,17 +38,26 @@ def observe(places: Mapping[str, str | None], parts: Collection[str] = PARTS) ->
     routes that differ only in what a plane does not hold the first one, which the kernel
     uses, is kept. Raises KernelRefused and PermissionRefused.
     """
-    visits: list[_Visit] = []
-    for name, path in places.items():
-        try:
-            visits.append(_Visit(name, path, places, parts))
-        except NotFound:
-            continue
     found: dict[Key, Object] = {}
-    everywhere = {visit.name: visit.numbered for visit in visits}
-    for visit in visits:
-        for item in visit.objects(everywhere):
-            found.setdefault(item.key, item)
+    with contextlib.ExitStack() as stack:
+        visits: list[Visit] = []
+        for name, path in places.items():
+            try:
+                visit = Visit(name, path, parts)
+            except NotFound:
+                continue
+            stack.callback(visit.close)
+            visits.append(visit)
+            if len(visits) > _MOST_OPEN:
+                visit.close()
+        everywhere = {visit.name: visit.numbered for visit in visits}
+        peers = find_peers(visits) if "links" in parts else {}
+        for visit in visits:
+            for item in visit.objects(peers.get(visit.name, {}), everywhere):
+                found.setdefault(item.key, item)
+            if "firewall" in parts:
+                for item in _read_firewall(visit.name, places[visit.name]):
+                    found.setdefault(item.key, item)
     return DataPlane(found.values())
 
 
@@ -72,127 +74,11 @@ def observe_link(name: str) -> Link | None:
     return seenlinks.decode(answer[1], HOST).link
 
 
-class _Visit:
-    """What was read in one namespace, while it was open."""
-
-    def __init__(
-        self, name: str, path: str | None, places: Mapping[str, str | None], parts: Collection[str]
-    ) -> None:
-        self.name = name
-        self._parts = parts
-        descriptor = namespaces.open_own() if path is None else namespaces.open_path(path)
-        try:
-            self.namespace = Namespace(
-                namespace=name, path=path, inode=namespaces.identity(descriptor)
-            )
-            with NetlinkSocket(ROUTE, descriptor) as sock:
-                self._read_links(sock)
-                self._peers = _find_namespaces(sock, name, self._needed_nsids(), places)
-                self._rest = list(self._read_rest(sock, descriptor))
-        finally:
-            os.close(descriptor)
-
-    def _read_links(self, sock: NetlinkSocket) -> None:
-        rows = sock.dump(links.list_all(), f"reading links of namespace {self.name}")
-        self._links = [seenlinks.decode(payload, self.name) for _, payload in rows]
-        self.numbered = seenlinks.number_links(self._links)
-
-    def _needed_nsids(self) -> set[int]:
-        if "links" not in self._parts:
-            return set()
-        return {
-            seen.other_namespace
-            for seen in self._links
-            if seen.other_namespace is not None and seen.other_namespace >= 0
-        }
-
-    def _read_rest(self, sock: NetlinkSocket, descriptor: int) -> Iterator[Object]:
-        name_of = self.name_of
-        read = partial(_read, sock, self.name)
-        parts = self._parts
-        if "addresses" in parts:
-            yield from read(
-                (addresses.list_all(),), lambda p: addresses.decode(p, self.name, name_of)
-            )
-        if "routes" in parts:
-            yield from read(
-                [routes.list_all(family) for family in FAMILIES],
-                lambda p: routes.decode(p, self.name, name_of),
-            )
-        if "rules" in parts:
-            yield from read(
-                [rules.list_all(family) for family in FAMILIES],
-                lambda p: rules.decode(p, self.name),
-            )
-        if "neighbours" in parts:
-            yield from read(
-                [neighbours.list_all(f, proxies) for f in FAMILIES for proxies in (False, True)],
-                lambda p: neighbours.decode(p, self.name, name_of),
-            )
-        if "fdb" in parts:
-            yield from read((fdb.list_all(),), lambda p: fdb.decode(p, self.name, name_of))
-        if "sysctls" in parts:
-            yield from settings.read_general(self.name, descriptor)
-            for seen in self._links:
-                yield from settings.read_link(seen, self.name)
-        elif ENDPOINT_SETTINGS in parts and self.name != HOST:
-            for seen in self._links:
-                yield from settings.read_link(seen, self.name, settings.ENDPOINT)
-        if "firewall" in parts:
-            yield from _read_firewall(self.name, descriptor)
-
-    def name_of(self, index: int) -> str:
-        """The name of a link; one that is gone again is called by its number."""
-        link = self.numbered.get(index)
-        return f"if{index}" if link is None else link.name
-
-    def objects(self, everywhere: Mapping[str, Mapping[int, Link]]) -> Iterator[Object]:
-        """Everything that was asked for; `everywhere` are the links of all namespaces."""
-        yield self.namespace
-        if "links" in self._parts:
-            yield from seenlinks.complete_links(self._links, self.name, self._peers, everywhere)
-        yield from self._rest
-
-
-def _read(
-    sock: NetlinkSocket,
-    name: str,
-    requests: Iterable[bytes],
-    decode: Callable[[bytes], Object | None],
-) -> Iterator[Object]:
-    for request in requests:
-        for _, payload in sock.dump(request, f"reading namespace {name}"):
-            item = decode(payload)
-            if item is not None:
-                yield item
-
-
-def _find_namespaces(
-    sock: NetlinkSocket, own: str, needed: set[int], places: Mapping[str, str | None]
-) -> dict[int, str]:
-    """Which of `places` the numbers mean that this namespace gave to others."""
-    found: dict[int, str] = {}
-    candidates = sorted(places, key=lambda name: name != HOST)  # most peers are the host's
-    for name in candidates:
-        if len(found) == len(needed):
-            break
-        if name == own:
-            continue
-        path = places[name]
-        try:
-            descriptor = namespaces.open_own() if path is None else namespaces.open_path(path)
-        except NotFound:
-            continue
-        try:
-            nsid = nsids.find(sock, descriptor)
-        finally:
-            os.close(descriptor)
-        if nsid in needed:
-            found.setdefault(nsid, name)
-    return found
-
-
-def _read_firewall(name: str, descriptor: int) -> Iterator[Object]:
+def _read_firewall(name: str, path: str | None) -> Iterator[Object]:
     from linkspan.kernel.netfilter.foreign import read_firewall
 
-    yield from read_firewall(name, descriptor)
+    if path is None:
+        yield from read_firewall(name)
+        return
+    with contextlib.suppress(NotFound), namespaces.opened(path) as descriptor:
+        yield from read_firewall(name, descriptor)

@@ -14,6 +14,7 @@ from linkspan.kernel import sysctl
 from linkspan.kernel.netlink import wire
 from linkspan.kernel.netlink.links import AF_SPEC
 from linkspan.kernel.netlink.seenlinks import SeenLink
+from linkspan.kernel.netlink.socket import NetlinkSocket, Refusal
 
 _AF_INET = 2
 _AF_INET6 = 10
@@ -63,10 +64,57 @@ GENERAL = (
 """Settings of a whole namespace."""
 
 
-def read_general(name: str, namespace: int) -> Iterator[Sysctl]:
-    """The settings of a whole namespace; `namespace` is an open file descriptor."""
-    for path, value in sysctl.read_many(GENERAL, namespace).items():
+SWITCHES = tuple(
+    f"ipv4/conf/all/{name}"
+    for name in (
+        "accept_local", "arp_announce", "arp_filter", "arp_ignore", "route_localnet",
+        "send_redirects", "src_valid_mark",
+    )
+)  # fmt: skip
+"""Settings of a whole namespace that decide about packets, where netlink does not tell them."""
+_BRIDGE = tuple(path for path in GENERAL if path.startswith("bridge/"))
+
+_GETNETCONF = 82
+_ALL = -1
+_NETCONF = {
+    _AF_INET: (
+        (2, ("ipv4/ip_forward", "ipv4/conf/all/forwarding")),
+        (3, ("ipv4/conf/all/rp_filter",)),
+        (5, ("ipv4/conf/all/proxy_arp",)),
+    ),
+    _AF_INET6: (
+        (2, ("ipv6/conf/all/forwarding",)),
+        (5, ("ipv6/conf/all/proxy_ndp",)),
+    ),
+}
+"""Settings by their place in RTM_GETNETCONF (NETCONFA_*; linux/netconf.h)."""
+
+
+def read_general(name: str) -> Iterator[Sysctl]:
+    """The settings of the calling thread's whole namespace."""
+    for path, value in sysctl.read_many(GENERAL).items():
         yield Sysctl(namespace=name, path=path, value=" ".join(value.split()))
+
+
+def read_switches(name: str, sock: NetlinkSocket, with_bridges: bool) -> Iterator[Sysctl]:
+    """Those of them that decide about packets; `sock` is a route socket of the namespace.
+
+    Files below /proc/sys/net take the longer to open the more namespaces there are: all have
+    a folder of one name in one hash table. So netlink is asked as far as it goes.
+    """
+    for family, fields in _NETCONF.items():
+        body = bytes((family, 0, 0, 0)) + wire.attribute_s32(1, _ALL)
+        answer = sock.query(wire.pack_message(_GETNETCONF, 0, 0, body))
+        if isinstance(answer, Refusal):
+            continue
+        values = wire.parse_attributes(answer[1], 4)
+        for place, paths in fields:
+            if place in values:
+                value = str(wire.read_s32(values[place]))
+                for path in paths:
+                    yield Sysctl(namespace=name, path=path, value=value)
+    for path, value in sysctl.read_many(SWITCHES + (_BRIDGE if with_bridges else ())).items():
+        yield Sysctl(namespace=name, path=path, value=value)
 
 
 ENDPOINT = frozenset({"ipv6/accept_ra", "ipv6/disable_ipv6"})

@@ -11,6 +11,7 @@ import os
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from socket import AF_INET, AF_INET6, inet_pton
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,6 +34,10 @@ _request = struct.Struct("=BBBxI48x")
 _start = struct.Struct("=BBBxI")
 _identity = struct.Struct("=2s2s16s16sIII")
 """struct inet_diag_sockid"""
+# struct packet_diag_req and packet_diag_msg (linux/packet_diag.h).
+_tap_request = struct.Struct("=BxxxxxxxI8x")
+_tap_answer = struct.Struct("=BBHIII")
+_AF_PACKET = 17
 _answer = struct.Struct("=BBBB2s2s16s16sI8xIIIII")
 
 
@@ -53,6 +58,16 @@ class BoundSocket(msgspec.Struct, frozen=True, kw_only=True):
     uid: int = 0
 
 
+class Tap(NamedTuple):
+    """A socket that sees whole frames of an Ethernet type (3 for all), on one link or, with
+    index 0, on all.
+    """
+
+    protocol: int
+    link: int
+    inode: int
+
+
 class Process(msgspec.Struct, frozen=True):
     """A process by its number and the name of its program (/proc/PID/comm)."""
 
@@ -69,21 +84,42 @@ def list_bound(
     that the kernel cannot list (it is not built in, or a module that nobody uses) has none.
     Raises KernelRefused.
     """
-    found: list[BoundSocket] = []
     with NetlinkSocket(SOCK_DIAG, namespace) as sock:
-        for protocol in protocols:
-            number, state = _PROTOCOLS[protocol]
-            for family in (AF_INET, AF_INET6):
-                request = wire.pack_message(
-                    _BY_FAMILY, 0, 0, _request.pack(family, number, 0, 1 << state)
-                )
-                try:
-                    rows = sock.dump(request, f"listing {protocol} sockets")
-                except KernelRefused:
-                    if protocol == "sctp":
-                        continue
-                    raise
-                found += (_decode(protocol, payload) for _, payload in rows)
+        return read_bound(sock, protocols)
+
+
+def read_bound(
+    sock: NetlinkSocket, protocols: Iterable[str] = ("tcp", "udp", "sctp")
+) -> list[BoundSocket]:
+    """`list_bound` by a socket that is open already."""
+    found: list[BoundSocket] = []
+    for protocol in protocols:
+        number, state = _PROTOCOLS[protocol]
+        for family in (AF_INET, AF_INET6):
+            request = wire.pack_message(
+                _BY_FAMILY, 0, 0, _request.pack(family, number, 0, 1 << state)
+            )
+            try:
+                rows = sock.dump(request, f"listing {protocol} sockets")
+            except KernelRefused:
+                if protocol == "sctp":
+                    break
+                raise
+            found += (_decode(protocol, payload) for _, payload in rows)
+    return found
+
+
+def read_taps(sock: NetlinkSocket) -> list[Tap]:
+    """The sockets of a namespace that see whole frames; none where the kernel cannot list them."""
+    try:
+        rows = sock.dump(wire.pack_message(_BY_FAMILY, 0, 0, _tap_request.pack(_AF_PACKET, 1)))
+    except KernelRefused:
+        return []
+    found = []
+    for _, payload in rows:
+        _, _, protocol, inode, _, _ = _tap_answer.unpack_from(payload)
+        info = wire.parse_attributes(payload, _tap_answer.size).get(0, b"")
+        found.append(Tap(protocol, wire.read_u32(info[:4]) if len(info) >= 4 else 0, inode))
     return found
 
 

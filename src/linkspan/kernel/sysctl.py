@@ -27,15 +27,38 @@ def read(path: str, namespace: int | None = None) -> str | None:
 def read_many(paths: Iterable[str], namespace: int | None = None) -> dict[str, str]:
     """The values of several settings, in one visit; those that do not exist are left out."""
     found: dict[str, str] = {}
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        _file(path)
+        folders.setdefault(path.partition("/")[0], []).append(path)
     with _visited(namespace):
-        for path in paths:
-            with contextlib.suppress(OSError):
-                descriptor = os.open(_file(path), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    found[path] = os.read(descriptor, 4096).decode().strip()
-                finally:
-                    os.close(descriptor)
+        for folder, files in folders.items():
+            _read_folder(folder, files, found)
     return found
+
+
+def _read_folder(folder: str, paths: Iterable[str], found: dict[str, str]) -> None:
+    """Read files of one folder of ROOT, which is looked up once: of each namespace there is
+    one of that name in one hash table, so with many namespaces that takes long.
+    """
+    try:
+        top = os.open(ROOT + folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        for path in paths:
+            try:
+                name = path.partition("/")[2]
+                descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=top)
+            except OSError:
+                continue
+            try:
+                with contextlib.suppress(OSError):
+                    found[path] = os.read(descriptor, 4096).decode().strip()
+            finally:
+                os.close(descriptor)
+    finally:
+        os.close(top)
 
 
 def write(path: str, value: str, namespace: int | None = None) -> None:

@@ -1,35 +1,24 @@
-"""Rulesets of other programs, read as they print them; `obstacles` searches them.
+"""Rulesets of one namespace, read as other programs print them; `obstacles` searches them.
 
 `nft -j list ruleset` is run in a child process: it knows every expression there is, and a
-crash of it is not ours. iptables' legacy tables are outside nf_tables. Reading a legacy
-table creates it, so /proc/thread-self/net/ip_tables_names is asked first which exist.
+crash of it is not ours. iptables' legacy tables are outside nf_tables.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
-
-import msgspec
+from collections.abc import Iterable, Iterator
 
 from linkspan.dataplane.objects import Object
-from linkspan.dataplane.rules import FirewallRule, Opaque, Table
 from linkspan.errors import KernelRefused
 from linkspan.kernel.namespaces import inside
-from linkspan.kernel.netfilter import iptables, nftjson
-from linkspan.kernel.netfilter.firewall import Firewall
-from linkspan.kernel.netfilter.obstacles import (
-    IPTABLES_TABLES,
-    ForeignRules,
-    Obstacle,
-    chain_devices,
-    find_obstacles,
-    rule_texts,
-)
+from linkspan.kernel.netfilter import observed
+from linkspan.kernel.netfilter.legacy import PROGRAMS, list_legacy_tables
+from linkspan.kernel.netfilter.obstacles import ForeignRules, Obstacle, find_obstacles
+from linkspan.kernel.netfilter.rulesets import Wanted, read_rulesets
+from linkspan.kernel.netlink.socket import NETFILTER, NetlinkSocket
 
 __all__ = [
     "ForeignRules", "Obstacle", "find_obstacles", "foreign_obstacles", "read_firewall",
@@ -37,10 +26,6 @@ __all__ = [
 ]  # fmt: skip
 
 _TIMEOUT = 30.0
-_SAVE_NFT = {"ip": "iptables-nft-save", "ip6": "ip6tables-nft-save"}
-_LEGACY = (("ip", "ip_tables_names", "iptables"), ("ip6", "ip6_tables_names", "ip6tables"))
-
-T = TypeVar("T")
 
 
 def read_foreign_rules(namespace: int | None = None) -> ForeignRules:
@@ -61,79 +46,20 @@ def read_foreign_rules(namespace: int | None = None) -> ForeignRules:
 def read_firewall(name: str, namespace: int | None = None) -> Iterator[Object]:
     """Every firewall table of a namespace with its elements; `name` is the namespace's name.
 
-    nf_tables' in the order of their creation, then iptables' legacy ones. Netlink is asked
-    first whether there are any. Tables of iptables-nft are read as iptables prints them: nft
-    knows many of its matches by name only. Without the program `nft`, or when it fails, rules
-    are Opaque with an empty text. Raises KernelRefused.
+    As `rulesets.read_rulesets` does it. Netlink is asked first whether there are any. Raises
+    KernelRefused.
     """
-    with Firewall(namespace, name, own=False) as firewall:
-        tables = firewall.tables()
-        if tables:
-            yield from _read_nft(name, namespace, tables) or _read_shells(firewall, tables)
-    for family, text in _inside(namespace, _read_legacy).items():
-        yield from iptables.read_saved(text, family, "iptables-legacy", name)
-
-
-def _read_nft(
-    name: str, namespace: int | None, tables: Iterable[tuple[str, str]]
-) -> list[Object] | None:
-    """The tables as `nft` and iptables-nft print them; None when `nft` cannot."""
-    saved = {family for family, table in tables if _may_be_iptables(family, table)}
-
-    def run() -> tuple[str, str, dict[str, str]]:
-        return (
-            _run(["nft", "-s", "-j", "list", "ruleset"]),
-            _run(["nft", "-s", "-a", "list", "ruleset"]),
-            {family: _run_or_nothing([_SAVE_NFT[family]]) for family in saved},
-        )
-
-    try:
-        text, lines, saves = _inside(namespace, run)
-        rows = json.loads(text)["nftables"] if text else None
-    except (KernelRefused, ValueError, KeyError):
-        return None
-    if rows is None:
-        return None
-    # Some versions of nft leave devices out of their JSON.
-    found = nftjson.read_ruleset(rows, rule_texts(lines), name, chain_devices(lines))
-    printed = {
-        (table.family, table.name): table
-        for family, saved_text in saves.items()
-        for table in iptables.read_saved(saved_text, family, "iptables-nft", name)
-    }
-    return [*(_choose_reading(table, printed) for table in found.tables), *found.elements]
-
-
-def _choose_reading(table: Table, printed: Mapping[tuple[str, str], Table]) -> Table:
-    """What iptables says of its own table, if that is all there is in it."""
-    saved = printed.get((table.family, table.name))
-    return (None if saved is None else iptables.apply_hooks(saved, table)) or table
-
-
-def _may_be_iptables(family: str, table: str) -> bool:
-    return family in _SAVE_NFT and table in IPTABLES_TABLES
-
-
-def _read_shells(firewall: Firewall, tables: Iterable[tuple[str, str]]) -> Iterator[Object]:
-    """The tables as netlink gives them: without what their rules say."""
-    for family, table in tables:
-        shell, elements = firewall.read(family, table)
-        if shell is None:
-            continue
-        chains = tuple(
-            msgspec.structs.replace(chain, rules=tuple(map(_unread, chain.rules)))
-            for chain in shell.chains
-        )
-        yield msgspec.structs.replace(shell, chains=chains)
-        yield from elements
-
-
-def _unread(rule: FirewallRule) -> FirewallRule:
-    return msgspec.structs.replace(rule, statements=(Opaque(""),), text="")
-
-
-def _inside(namespace: int | None, function: Callable[[], T]) -> T:
-    return function() if namespace is None else inside(namespace, function)
+    with NetlinkSocket(NETFILTER, namespace) as sock:
+        tables = observed.list_tables(sock)
+    legacy = list_legacy_tables() if namespace is None else inside(namespace, list_legacy_tables)
+    if not tables and not legacy:
+        return
+    if namespace is None:
+        wanted = Wanted(name, None, tables, legacy)
+        yield from read_rulesets((wanted,))[name].objects
+        return
+    wanted = Wanted(name, f"/proc/self/fd/{namespace}", tables, legacy)
+    yield from read_rulesets((wanted,), (namespace,))[name].objects
 
 
 def foreign_obstacles(
@@ -158,20 +84,10 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _run_or_nothing(command: list[str]) -> str:
-    try:
-        return _run(command)
-    except KernelRefused:
-        return ""
-
-
 def _read_legacy() -> dict[str, str]:
     found: dict[str, str] = {}
-    for family, names_file, program in _LEGACY:
-        names: list[str] = []
-        with contextlib.suppress(OSError), open(f"/proc/thread-self/net/{names_file}") as file:
-            names = file.read().split()
-        texts = [_run([f"{program}-legacy-save", "-t", name]) for name in sorted(names)]
+    for family, names in list_legacy_tables().items():
+        texts = [_run([PROGRAMS[family], "-t", name]) for name in names]
         if any(texts):
             found[family] = "".join(texts)
     return found

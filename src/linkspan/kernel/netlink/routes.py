@@ -23,6 +23,7 @@ DELROUTE = 25
 GETROUTE = 26
 
 _DESTINATION = 1
+_SOURCE = 2
 _OUTPUT_LINK = 4
 _GATEWAY = 5
 _PRIORITY = 6
@@ -31,6 +32,8 @@ _METRICS = 8
 _MULTIPATH = 9
 _TABLE = 15
 _VIA = 18
+_ENCAP_TYPE = 21
+_NEXTHOP = 30
 _METRIC_MTU = 2
 _HOP_ONLINK = 4
 _CLONED = 0x200
@@ -48,6 +51,11 @@ TYPES = (
     "unspec", "unicast", "local", "broadcast", "anycast", "multicast", "blackhole",
     "unreachable", "prohibit", "throw", "nat", "xresolve",
 )  # fmt: skip
+ENCAPSULATIONS = {
+    1: "mpls", 2: "ip", 3: "ila", 4: "ip6", 5: "seg6", 6: "bpf", 7: "seg6local", 8: "rpl",
+    9: "ioam6", 10: "xfrm",
+}  # fmt: skip
+"""LWTUNNEL_ENCAP_* of linux/lwtunnel.h."""
 _TYPE_NUMBERS = {name: number for number, name in enumerate(TYPES)}
 _WITHOUT_WAY = frozenset(("blackhole", "unreachable", "prohibit", "throw"))
 
@@ -146,12 +154,14 @@ def decode(payload: bytes, namespace: str, name_of: Callable[[int], str]) -> Rou
     """A route from the payload of an RTM_NEWROUTE message; None for what is no route of a
     table: a cached copy, or a route of another family.
     """
-    family, length, _, _, table, protocol, scope, type, flags = _info.unpack_from(payload)
+    family, length, source_length, tos, table, protocol, scope, type, flags = _info.unpack_from(
+        payload
+    )
     if flags & _CLONED or family not in (AF_INET, AF_INET6):
         return None
     attributes = wire.parse_attributes(payload, _info.size)
     get = attributes.get
-    output, source = get(_OUTPUT_LINK), get(_PREFERRED_SOURCE)
+    output, source, nexthop = get(_OUTPUT_LINK), get(_PREFERRED_SOURCE), get(_NEXTHOP)
     metrics = get(_METRICS)
     mtu = wire.parse_attributes(metrics).get(_METRIC_MTU) if metrics else None
     hops = None
@@ -171,7 +181,18 @@ def decode(payload: bytes, namespace: str, name_of: Callable[[int], str]) -> Rou
         onlink=bool(flags & _HOP_ONLINK),
         mtu=wire.read_u32(mtu) if mtu else None,
         hops=hops,
+        tos=tos,
+        source_prefix=prefix_text(get(_SOURCE), source_length, family) if source_length else None,
+        encap=_encapsulation(attributes) if _ENCAP_TYPE in attributes else None,
+        nexthop=wire.read_u32(nexthop) if nexthop else None,
     )
+
+
+def _encapsulation(attributes: dict[int, bytes]) -> str | None:
+    if _ENCAP_TYPE not in attributes:
+        return None
+    number = wire.read_u16(attributes[_ENCAP_TYPE])
+    return ENCAPSULATIONS.get(number, str(number))
 
 
 def _decode_gateway(attributes: dict[int, bytes]) -> str | None:
@@ -193,7 +214,12 @@ def _decode_hops(
             break
         attributes = wire.parse_attributes(data[start + _hop.size : start + size])
         hops.append(
-            NextHop(gateway=_decode_gateway(attributes), link=name_of(index), weight=weight + 1)
+            NextHop(
+                gateway=_decode_gateway(attributes),
+                link=name_of(index),
+                weight=weight + 1,
+                encap=_encapsulation(attributes),
+            )
         )
         flags |= hop_flags & _HOP_ONLINK
         start += (size + 3) & ~3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from linkspan.dataplane.objects import Rule
 from linkspan.errors import InvalidRequest
@@ -19,6 +20,7 @@ _INPUT_LINK = 3
 _GOTO = 4
 _PRIORITY = 6
 _MARK = 10
+_SUPPRESS_GROUP = 13
 _SUPPRESS_PREFIX_LENGTH = 14
 _TABLE = 15
 _MARK_MASK = 16
@@ -28,6 +30,10 @@ _PROTOCOL = 21
 _IP_PROTOCOL = 22
 _SOURCE_PORTS = 23
 _DESTINATION_PORTS = 24
+_L3MDEV = 19
+_OTHERS = {12: "tun_id", 25: "dscp", 26: "flowlabel"}
+"""Tests of tunnels and of newer kernels (linux/fib_rules.h): a walk does not know these."""
+_PORT_MASKS = {28: "sport mask", 29: "dport mask"}
 _WHOLE_MASK = 0xFFFFFFFF
 _INVERT = 0x2
 _TABLE_UNSPECIFIED = 0
@@ -119,7 +125,7 @@ def decode(payload: bytes, namespace: str) -> Rule | None:
         return None if data is None else wire.read_text(data)
 
     mask = number(_MARK_MASK)
-    suppress = number(_SUPPRESS_PREFIX_LENGTH)
+    suppress, group = number(_SUPPRESS_PREFIX_LENGTH), number(_SUPPRESS_GROUP)
     action_name = _ACTION_NAMES.get(action, str(action))
     if action_name == "goto":
         action_name = f"goto {number(_GOTO)}"
@@ -144,7 +150,20 @@ def decode(payload: bytes, namespace: str) -> Rule | None:
         ip_protocol=number(_IP_PROTOCOL),
         source_ports=_pair(_two_u16, get(_SOURCE_PORTS)),
         destination_ports=_pair(_two_u16, get(_DESTINATION_PORTS)),
+        l3mdev=bool(number(_L3MDEV)),
+        suppress_group=None if group == _WHOLE_MASK else group,
+        others=tuple(_other_tests(attributes)),
     )
+
+
+def _other_tests(attributes: dict[int, bytes]) -> Iterator[str]:
+    for type, name in _OTHERS.items():
+        if type in attributes:
+            yield f"{name} {int.from_bytes(attributes[type], 'big')}"
+    for type, name in _PORT_MASKS.items():
+        mask = int.from_bytes(attributes.get(type, b""), wire.ORDER)
+        if mask not in (0, 0xFFFF):
+            yield f"{name} {mask:#x}"
 
 
 def _pair(layout: struct.Struct, data: bytes | None) -> tuple[int, int] | None:

@@ -74,14 +74,19 @@ class NetlinkSocket:
 
     `namespace` is an open file descriptor of the network namespace to work in; None is the
     calling thread's own. The thread enters that namespace for the moment of opening.
-    `timeout` in seconds bounds every wait for an answer; None waits for ever.
+    `timeout` in seconds bounds every wait for an answer; None waits for ever. `groups` is a
+    mask of multicast groups whose notifications `overtaken` looks for.
     Raises KernelRefused when the socket cannot be opened.
     """
 
-    __slots__ = ("_large", "_portid", "_sequence", "_socket")
+    __slots__ = ("_large", "_noticed", "_portid", "_sequence", "_socket")
 
     def __init__(
-        self, protocol: int = ROUTE, namespace: int | None = None, timeout: float | None = 10.0
+        self,
+        protocol: int = ROUTE,
+        namespace: int | None = None,
+        timeout: float | None = 10.0,
+        groups: int = 0,
     ) -> None:
         try:
             if namespace is None:
@@ -96,6 +101,9 @@ class NetlinkSocket:
         self._sequence = 0
         self._portid: int | None = None
         self._large = False
+        self._noticed = False
+        if groups:
+            self._socket.bind((0, groups))
         if timeout is not None:
             seconds = int(timeout)
             limit = struct.pack("@ll", seconds, int((timeout - seconds) * 1e6))
@@ -249,15 +257,40 @@ class NetlinkSocket:
         what comes out is one consistent state. `what` names the thing read in errors.
         Raises KernelRefused.
         """
-        self._make_room()
-        for _ in range(_DUMP_TRIES):
-            found = self._dump(message, what)
-            if found is not None:
-                return iter(found)
-        raise KernelRefused(what, errno.EINTR, "it kept changing while it was read")
+        found, consistent = self.read(message, what)
+        if not consistent:
+            raise KernelRefused(what, errno.EINTR, "it kept changing while it was read")
+        return iter(found)
 
-    def _dump(self, message: bytes, what: str) -> list[tuple[int, bytes]] | None:
-        """One try; None when it was not consistent."""
+    def read(
+        self, message: bytes, what: str = "reading", tries: int = _DUMP_TRIES
+    ) -> tuple[list[tuple[int, bytes]], bool]:
+        """What `dump` gives, and whether it is one consistent state: if not after some tries,
+        the last of them. Raises KernelRefused.
+        """
+        for _ in range(tries):
+            found, consistent = self._dump(message, what)
+            if consistent:
+                break
+        return found, consistent
+
+    def overtaken(self) -> bool:
+        """Whether anything of `groups` was heard of since the last call, also what was lost."""
+        noticed = self._noticed
+        self._noticed = False
+        while True:
+            try:
+                if not self._socket.recv(1, socket.MSG_DONTWAIT):
+                    return noticed
+            except BlockingIOError:
+                return noticed
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+            noticed = True
+
+    def _dump(self, message: bytes, what: str) -> tuple[list[tuple[int, bytes]], bool]:
+        """One try, and whether it was consistent."""
         number = self.next_sequence()
         found: list[tuple[int, bytes]] = []
         interrupted = False
@@ -266,10 +299,12 @@ class NetlinkSocket:
             try:
                 data = self.receive()
             except Overrun:
-                interrupted = True
+                interrupted = self._noticed = True
+                self._make_room()
                 continue
             for type, flags, answered, payload in wire.parse_messages(data):
                 if answered != number:
+                    self._noticed = True
                     continue
                 if flags & wire.DUMP_INTERRUPTED:
                     interrupted = True
@@ -277,7 +312,7 @@ class NetlinkSocket:
                     refusal = read_refusal(flags, payload, type) if payload else None
                     if refusal is not None:
                         raise refusal.as_error(what)
-                    return None if interrupted else found
+                    return found, not interrupted
                 found.append((type, payload))
 
 
