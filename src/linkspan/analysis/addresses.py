@@ -7,6 +7,8 @@ import socket
 from functools import lru_cache
 from typing import NamedTuple
 
+from linkspan.analysis.traced import Traced
+
 WIDTH = {4: 32, 6: 128}
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -25,6 +27,8 @@ class Prefix(NamedTuple):
 
     def holds(self, number: int) -> bool:
         """Whether an address of the same version lies in it."""
+        if isinstance(number, Traced):
+            return number.between(self.network, self.last)
         return number >> WIDTH[self.version] - self.length == self.network >> (
             WIDTH[self.version] - self.length
         )
@@ -41,9 +45,13 @@ def to_number(text: str) -> int:
     return int(ipaddress.ip_address(text.partition("%")[0]))
 
 
-@lru_cache(maxsize=65536)
 def to_text(number: int, version: int) -> str:
     """An address as people write it."""
+    return _to_text(int(number), version)
+
+
+@lru_cache(maxsize=65536)
+def _to_text(number: int, version: int) -> str:
     return socket.inet_ntop(_FAMILY[version], number.to_bytes(WIDTH[version] // 8, "big"))
 
 
@@ -64,6 +72,7 @@ def to_prefix(text: str) -> Prefix:
 
 _LOOPBACK = {4: to_prefix("127.0.0.0/8"), 6: to_prefix("::1/128")}
 _MULTICAST = {4: to_prefix("224.0.0.0/4"), 6: to_prefix("ff00::/8")}
+_THIS_NETWORK = to_prefix("0.0.0.0/8")
 _LINK_LOCAL = {4: to_prefix("169.254.0.0/16"), 6: to_prefix("fe80::/10")}
 
 
@@ -75,6 +84,11 @@ def is_loopback(number: int, version: int) -> bool:
 def is_multicast(number: int, version: int) -> bool:
     """224.0.0.0/4 or ff00::/8; the limited broadcast address too."""
     return _MULTICAST[version].holds(number) or (version == 4 and number == 0xFFFFFFFF)
+
+
+def is_this_network(number: int) -> bool:
+    """0.0.0.0/8 of IPv4 ("this host on this network", RFC 1122)."""
+    return _THIS_NETWORK.holds(number)
 
 
 def is_link_local(number: int, version: int) -> bool:

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from linkspan.analysis.addresses import is_link_local, is_loopback, is_multicast, to_text
+from linkspan.analysis.addresses import (
+    is_link_local,
+    is_loopback,
+    is_multicast,
+    is_this_network,
+    to_text,
+)
 from linkspan.analysis.choices import Choices
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import LOCAL, Place
 from linkspan.analysis.routing import REFUSALS, Query, Way, find_in_table, find_way
 from linkspan.analysis.trace import Disposition
+from linkspan.analysis.traced import Traced
 
 
 class Admitted(NamedTuple):
@@ -39,11 +46,11 @@ def admit(
     if packet.version == 6:
         return _admit_ipv6(place, packet, link, choices, forwarding)
     source, destination = packet.source, packet.destination
-    if is_multicast(source, 4) or (source >> 24 == 0 and source != 0):
+    if is_multicast(source, 4) or (is_this_network(source) and source != 0):
         return _martian(packet, link, f"source {to_text(source, 4)}")
     if is_multicast(destination, 4):
         return Admitted(Way("broadcast", link, None, None, 32, "broadcast"))
-    if destination >> 24 == 0:
+    if is_this_network(destination):
         return _martian(packet, link, f"destination {to_text(destination, 4)}")
     local_network = place.either(link, "route_localnet")
     if is_loopback(destination, 4) and not local_network:
@@ -70,7 +77,7 @@ def admit(
 def _query(packet: Packet, link: str) -> Query:
     return Query(
         packet.version, packet.destination, packet.source, link, None, packet.mark,
-        packet.protocol, packet.source_port, packet.destination_port,
+        packet.protocol, packet.source_port, packet.destination_port, any_own=True,
     )  # fmt: skip
 
 
@@ -97,6 +104,22 @@ def _no_route(place: Place, packet: Packet, way: Way | None) -> Refused:
 
 def _check_source(place: Place, packet: Packet, link: str, out: str | None) -> Refused | None:
     """fib_validate_source: whether such a source may come in by this link."""
+    if not isinstance(packet.source, Traced) or place.has_own_rules:
+        return _check_plain_source(place, packet, link, out)
+    plain = packet.copy()
+
+    def refusal(source: int) -> Disposition | None:
+        plain.source = source
+        refused = _check_plain_source(place, plain, link, out)
+        return None if refused is None else refused.disposition
+
+    # Without rules of its own a namespace looks only at the source, and whether it turns back.
+    place.divide(("source", link, link == out), 4, refusal).find(packet.source)
+    plain.source = int(packet.source)
+    return _check_plain_source(place, plain, link, out)
+
+
+def _check_plain_source(place: Place, packet: Packet, link: str, out: str | None) -> Refused | None:
     strictness = place.highest(link, "rp_filter")
     takes_own = place.either(link, "accept_local")
     redirects = place.either(link, "send_redirects")

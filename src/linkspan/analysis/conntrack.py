@@ -7,6 +7,7 @@ are decided for that packet only and kept for the rest (net/netfilter/nf_conntra
 from __future__ import annotations
 
 from linkspan.analysis.packet import ACK, ECHO_REPLY, ECHO_REQUEST, SYN, Packet
+from linkspan.analysis.traced import is_traced
 from linkspan.analysis.values import CT_STATUSES
 
 Ends = tuple[int, int, int, int, int, int]
@@ -43,10 +44,20 @@ def inverted(ends: Ends) -> Ends:
 class Tracker:
     """The connection tables of all namespaces, and the neighbours that they learned meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, traced: bool = False) -> None:
+        self.traced = traced
         self.neighbours: dict[tuple[str, str, int, int], str] = {}
         """MACs of who has asked, by namespace, link, version and address."""
         self._tables: dict[str, dict[Ends, tuple[Connection, str]]] = {}
+
+    def learned(self, namespace: str, link: str, version: int, address: int) -> str | None:
+        """The MAC of who has asked there before, from an address."""
+        if not self.traced:
+            return self.neighbours.get((namespace, link, version, address))
+        for key, mac in self.neighbours.items():
+            if key[:3] == (namespace, link, version) and key[3] == address:
+                return mac
+        return None
 
     def see(self, packet: Packet) -> None:
         """Find or make the connection of a packet, and say what it is in it."""
@@ -56,7 +67,8 @@ class Tracker:
             packet.state = "untracked"  # neighbour discovery and its like
             return
         table = self._tables.setdefault(packet.namespace, {})
-        found = table.get(packet.ends)
+        ends = packet.ends
+        found = table.get(ends) if not self.traced else _find_traced(table, ends)
         if found is not None:
             connection, direction = found
             packet.connection, packet.direction = connection, direction
@@ -73,7 +85,10 @@ class Tracker:
 
     def is_taken(self, namespace: str, ends: Ends) -> bool:
         """Whether a connection of a namespace has these ends in one of its directions."""
-        return ends in self._tables.get(namespace, ())
+        table = self._tables.get(namespace, {})
+        if self.traced:
+            return _find_traced(table, ends) is not None
+        return ends in table
 
     def confirm(self, packet: Packet) -> None:
         """Remember the connection of a packet that has passed all hooks here."""
@@ -82,8 +97,54 @@ class Tracker:
             return
         connection.add_status("confirmed")
         table = self._tables.setdefault(packet.namespace, {})
+        if self.traced:
+            # A packet from an address and port to themselves is its own answer. That nobody
+            # sends such a packet is taken for granted: these keys ask nothing.
+            for ends, direction in (
+                (connection.original, "original"), (connection.reply, "reply")
+            ):  # fmt: skip
+                if all(_plain(ends) != _plain(one) for one in table):
+                    table[_Key(ends)] = (connection, direction)
+            return
         table.setdefault(connection.original, (connection, "original"))
         table.setdefault(connection.reply, (connection, "reply"))
+
+
+class _Key(tuple[int, int, int, int, int, int]):
+    """Ends with traced numbers, told apart by what they are, not by their values."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def _plain(ends: Ends) -> tuple[int, ...]:
+    return tuple(map(int, ends))
+
+
+def _find_traced(
+    table: dict[Ends, tuple[Connection, str]], ends: Ends
+) -> tuple[Connection, str] | None:
+    """The entry with the same ends. Numbers that came from the same header are the same for
+    all packets; only where nothing else tells two ends apart are traced numbers compared.
+    """
+    for held, found in table.items():
+        if all(
+            one is other or (not is_traced(one, other) and one == other)
+            for one, other in zip(held, ends, strict=True)
+        ):
+            return found
+    for held, found in table.items():
+        pairs = tuple(zip(held, ends, strict=True))
+        if any(not is_traced(one, other) and one != other for one, other in pairs):
+            continue
+        if all(one is other or one == other for one, other in pairs):
+            return found
+    return None
 
 
 def _may_begin(packet: Packet) -> bool:

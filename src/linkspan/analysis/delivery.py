@@ -65,7 +65,7 @@ def find_listener(place: Place, packet: Packet, link: str) -> Listener | None:
     name = PROTOCOL_NAMES.get(packet.protocol, "")
     best: Listener | None = None
     best_score = -1
-    for listener in place.listeners.get((name, packet.destination_port), ()):
+    for listener in place.listeners_at(name, packet.destination_port):
         if listener.link is not None and listener.link != link:
             continue
         version = version_of(listener.address)
@@ -73,9 +73,9 @@ def find_listener(place: Place, packet: Packet, link: str) -> Listener | None:
         if number == 0:
             if version != packet.version and not (version == 6 and listener.dual_stack):
                 continue
-        elif (version, number) != (packet.version, packet.destination):
-            mapped = version == 6 and packet.version == 4
-            if not mapped or number != 0xFFFF00000000 | packet.destination:
+        elif version != packet.version or packet.destination != number:
+            mapped = version == 6 and packet.version == 4 and number >> 32 == 0xFFFF
+            if not mapped or packet.destination != number & 0xFFFFFFFF:
                 continue
         score = 2 * (number != 0) + 4 * (listener.link is not None) + (version == packet.version)
         if score > best_score:

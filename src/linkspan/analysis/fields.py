@@ -16,6 +16,7 @@ from linkspan.analysis.flow import WITH_PORTS
 from linkspan.analysis.packet import BROADCAST, Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.routing import Query, address_type, find_way
+from linkspan.analysis.traced import Traced
 from linkspan.analysis.values import CT_STATES, MISSING, UNKNOWN, Value
 from linkspan.dataplane.links import Loopback
 from linkspan.dataplane.rules import (
@@ -344,6 +345,18 @@ def _route_lookup(result: str, flags: tuple[str, ...], place: Place) -> Field:
     def link_of(packet: Packet) -> str:
         if packet.input_link == "lo":
             return "lo"
+        number = asked(packet)
+        if isinstance(number, Traced) and place.routes_by_address[packet.version]:
+            plain = packet.copy()
+
+            def answer(address: int) -> str:
+                plain.source = plain.destination = address
+                return route_link(plain)
+
+            return place.divide(("fib", flags, bound(packet)), packet.version, answer).find(number)
+        return route_link(packet)
+
+    def route_link(packet: Packet) -> str:
         others = packet.destination if "saddr" in flags else packet.source
         query = Query(
             packet.version, asked(packet), others, mark=packet.mark if "mark" in flags else 0

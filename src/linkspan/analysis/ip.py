@@ -45,7 +45,7 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
             if isinstance(way, Ending):
                 return way
     if journey.sent is None:
-        journey.sent = packet.flow
+        journey.sent, journey.source = packet.flow, packet.source
     packet.output_link = "lo" if way.type == "local" else way.link
     _tell_route(journey, packet, way, "sends")
     before = (packet.source, packet.destination, packet.mark)

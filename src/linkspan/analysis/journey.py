@@ -13,6 +13,7 @@ from linkspan.analysis.recorder import Recorder
 from linkspan.analysis.routing import Way
 from linkspan.analysis.ruleset import Ruleset
 from linkspan.analysis.trace import Disposition
+from linkspan.analysis.traced import Region
 from linkspan.analysis.view import View
 from linkspan.dataplane.rules import Nat
 from linkspan.dataplane.sockets import Listener, Process
@@ -73,6 +74,8 @@ class Journey:
         """The socket that the packet is for, when it is not the first of its flow."""
         self.sent: Flow | None = None
         """The flow as its sender sent it, with the address that its kernel chose."""
+        self.source: int = 0
+        """That address as a number."""
         self.connected_unbound = False
         """The packet's socket connected without an address, and keeps the route that this gave
         (IPv6; an IPv4 socket asks again with the address)."""
@@ -82,6 +85,8 @@ class Journey:
         self.way: Way | None = None
         """The way of the packet that is being sent: what masquerading asks for."""
         self.crossed = 0
+        self.region: Region | None = None
+        """What headers this walk is for, when it is for more than one packet."""
 
     def place(self, packet: Packet) -> Place:
         """The namespace that a packet is in."""

@@ -11,6 +11,7 @@ from linkspan.analysis.outcomes import Action, Outcome, Run
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.sets import matches_name
+from linkspan.analysis.traced import lies_between
 from linkspan.analysis.values import MISSING, UNKNOWN, to_span, to_value
 from linkspan.dataplane.rules import (
     Concat,
@@ -64,9 +65,9 @@ def _comparison(first: Any, last: Any, op: str) -> Callable[[Any], bool]:
         case "==" if first == last:
             return lambda value: bool(value == first)
         case "==":
-            return lambda value: bool(first <= value <= last)
+            return lambda value: lies_between(value, first, last)
         case "!=":
-            return lambda value: not first <= value <= last
+            return lambda value: not lies_between(value, first, last)
         case "<":
             return lambda value: bool(value < first)
         case ">":

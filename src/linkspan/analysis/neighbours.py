@@ -19,12 +19,16 @@ from linkspan.analysis.place import Place
 from linkspan.analysis.recorder import Silence
 from linkspan.analysis.segment import Heard, arrive, spread
 from linkspan.analysis.source import select_ipv4, select_ipv6
+from linkspan.analysis.traced import Derived, DerivedText, Traced
 from linkspan.analysis.view import View
 from linkspan.dataplane.links import Dummy, Ipvlan, Loopback, Tun
 
 OUTSIDE_MAC = "mac-of-somebody-outside"
 _USABLE = frozenset(("permanent", "reachable", "stale", "delay", "probe", "noarp"))
 _GROUP = to_number("ff02::1")
+_SOLICITED = to_number("ff02::1:ff00:0")
+_MOST_HELD = 64
+"""Answers that are remembered for one question of traced packets."""
 
 
 class Neighbour(NamedTuple):
@@ -61,11 +65,11 @@ def resolve(
     if isinstance(found and found.kind, Ipvlan) and _is_l3(found):
         return Neighbour("", "needs no MAC")
     text = to_text(address, version)
-    entry = place.neighbours.get((link, version, address))
+    entry = place.neighbour(link, version, address)
     known = entry.mac if entry is not None and entry.state in _USABLE else None
     if known and entry is not None and entry.state in ("permanent", "noarp"):
         return Neighbour(known, f"{text} is at {known} (permanent entry)")
-    learned = journey.tracker.neighbours.get((place.name, link, version, address))
+    learned = journey.tracker.learned(place.name, link, version, address)
     if learned is not None:
         return Neighbour(learned, f"{text} is at {learned}, which has just asked")
     answers, outside, taught = _ask_once(journey, place, link, version, address, source)
@@ -94,6 +98,8 @@ def _ask_once(
     """Ask, or remember what was answered; what depends on a choice is asked again."""
     view = journey.view
     own = place.has_address(source, version)
+    if journey.region is not None:
+        return _ask_traced(journey, place, link, version, address, source if own else None)
     key = (place.name, link, version, address, source if own else None, journey.stranger)
     held = view.resolved.get(key)
     if held is not None:
@@ -107,6 +113,38 @@ def _ask_once(
         journey.recorder, journey.way, journey.hook = recorder, way, hook
     if len(journey.choices.made) == before:
         view.resolved[key] = found
+    return found
+
+
+def _ask_traced(
+    journey: Journey, place: Place, link: str, version: int, address: int, source: int | None
+) -> Asked:
+    """Ask for a traced packet, or remember an answer for which the headers are right now."""
+    assert journey.region is not None
+    if isinstance(source, Traced):
+        source = source.pin()
+    what: object = address.field if isinstance(address, Traced) else address
+    if isinstance(address, Derived):
+        what = address.pin()
+    stranger = journey.stranger
+    known: object = stranger
+    if stranger is not None and isinstance(stranger.address, Traced):
+        known = (*stranger[:3], stranger.address.field)
+    key = (place.name, link, version, what, source, known)
+    held = journey.view.resolved_traced.setdefault(key, [])
+    for constraints, asked in held:
+        if journey.region.apply(constraints):
+            return asked  # type: ignore[return-value]
+    before = len(journey.choices.made)
+    recorder, way, hook = journey.recorder, journey.way, journey.hook
+    journey.recorder = Silence()
+    try:
+        with journey.region.recorded() as constraints:
+            found = _ask(journey, place, link, version, address, source)
+    finally:
+        journey.recorder, journey.way, journey.hook = recorder, way, hook
+    if len(journey.choices.made) == before and len(held) < _MOST_HELD:
+        held.append((constraints, found))
     return found
 
 
@@ -131,7 +169,7 @@ def _ask(
     if asking is None or _is_stopped(journey, asking, "output", link):
         return Asked([], False, [])
     wanted = frozenset(
-        {*view.owners.get((version, address), ()), *view.proxying, *view.with_local_prefixes}
+        {*view.owners_of(version, address), *view.proxying, *view.with_local_prefixes}
     )
     answers: list[str] = []
     outside = False
@@ -151,7 +189,7 @@ def _ask(
         if not _answers(journey, there, heard, address):
             continue
         if asking.source:
-            known = (there.name, heard.link, version, asking.source)
+            known = (there.name, heard.link, version, int(asking.source))
             learned.append((known, asking.source_mac))
         if _comes_back(journey, there, heard, place, link, address):
             answers.append(mac)
@@ -176,10 +214,15 @@ def _request(
         return None
     # The solicited-node group of the address (RFC 4291, 2.7.1).
     packet.source = chosen
-    packet.destination = to_number("ff02::1:ff00:0") | address & 0xFFFFFF
-    packet.destination_mac = f"33:33:ff:{address >> 16 & 255:02x}:" + (
-        f"{address >> 8 & 255:02x}:{address & 255:02x}"
+    number = int(address)
+    packet.destination = _SOLICITED | number & 0xFFFFFF
+    beginning = "33:33:ff:"
+    packet.destination_mac = (
+        f"{beginning}{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}"
     )
+    if isinstance(address, Traced):
+        packet.destination = Derived(packet.destination, address, _SOLICITED, _SOLICITED | 0xFFFFFF)
+        packet.destination_mac = DerivedText(packet.destination_mac, address, beginning)
     return packet
 
 
@@ -215,7 +258,7 @@ def _answers(journey: Journey, place: Place, heard: Heard, address: int) -> bool
     if frame.version == 6:
         if place.has_address(address, 6, link):
             return True
-        proxy = (link, 6, address) in place.proxies
+        proxy = place.stands_in(link, 6, address)
         return proxy and place.either(link, "proxy_ndp", 6) and place.forwards(link, 6)
     admitted = admit(place, frame, link, Choices())
     if isinstance(admitted, Admitted) and admitted.way.type == "local":
@@ -226,7 +269,7 @@ def _answers(journey: Journey, place: Place, heard: Heard, address: int) -> bool
         elsewhere = admitted.way.link != link
         if elsewhere and place.either(link, "proxy_arp"):
             return True
-        if elsewhere and (link, 4, address) in place.proxies:
+        if elsewhere and place.stands_in(link, 4, address):
             return True
         return not elsewhere and bool(place.number(f"ipv4/conf/{link}/proxy_arp_pvlan"))
     return False
@@ -293,7 +336,7 @@ def find_for_stranger(journey: Journey, link: str, version: int, address: int) -
         frame.ether_type, frame.operation = "arp", 1
     else:
         frame.icmp_type = SOLICIT
-    wanted = frozenset({*view.owners.get((version, address), ()), *view.proxying})
+    wanted = frozenset({*view.owners_of(version, address), *view.proxying})
     recorder = journey.recorder
     journey.recorder = Silence()
     try:

@@ -96,9 +96,9 @@ class Packet:
         with_ports = self.protocol in WITH_PORTS or self.protocol in (1, 58)
         return Flow(
             source=to_text(self.source, self.version),
-            source_port=self.source_port if with_ports else 0,
+            source_port=int(self.source_port) if with_ports else 0,
             destination=to_text(self.destination, self.version),
-            destination_port=self.destination_port if with_ports else 0,
+            destination_port=int(self.destination_port) if with_ports else 0,
             protocol=PROTOCOL_NAMES.get(self.protocol, str(self.protocol)),
             mark=self.mark,
             link=self.input_link,

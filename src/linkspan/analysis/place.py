@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Hashable
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from linkspan.analysis.addresses import WIDTH, Prefix, to_number, to_prefix, version_of
+from linkspan.analysis.intervals import Intervals, to_points
+from linkspan.analysis.traced import Partition, Traced
 from linkspan.dataplane.links import Bridge
 from linkspan.dataplane.objects import (
     Address,
@@ -23,6 +26,20 @@ from linkspan.dataplane.sockets import Listener
 
 LOCAL, MAIN, DEFAULT = 255, 254, 253
 T = TypeVar("T", bound=Object)
+T2 = TypeVar("T2", bound=Hashable)
+_SPECIAL_EDGES = {
+    version: [
+        edge
+        for text in texts
+        for edge in (to_prefix(text).network, to_prefix(text).last + 1)
+    ]
+    for version, texts in (
+        (4, ("0.0.0.0/32", "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+             "255.255.255.255/32")),
+        (6, ("::/128", "::1/128", "fe80::/10", "ff00::/8")),
+    )
+}  # fmt: skip
+"""Addresses that the kernel itself treats in another way than their neighbours."""
 
 
 class PlaceObjects:
@@ -65,6 +82,16 @@ class Table:
         routes.append(route)
         if len(routes) > 1:
             routes.sort(key=lambda one: one.metric)
+
+    def edges(self, version: int) -> set[int]:
+        """Where its prefixes begin, and the numbers behind them."""
+        width = WIDTH[version]
+        return {
+            edge
+            for length, networks in self.by_length.items()
+            for network in networks
+            for edge in (network, network + (1 << width - length))
+        }
 
     def candidates(self, number: int, version: int) -> list[tuple[int, Route]]:
         """The routes that hold an address with their lengths: most specific first."""
@@ -205,9 +232,64 @@ class Place:
 
     def has_address(self, number: int, version: int, link: str | None = None) -> bool:
         """Whether an address is on a link, or on any."""
+        if isinstance(number, Traced):
+            return number.among(self._own_numbers(version, link))
         if link is None:
             return (version, number) in self.own
         return any(one.number == number for one in self.by_link.get((link, version), ()))
+
+    def _own_numbers(self, version: int, link: str | None) -> Intervals:
+        found = self._points.get((version, link))
+        if found is None:
+            found = self._points[version, link] = to_points(
+                one.number
+                for one in self.addresses
+                if one.version == version and link in (None, one.link)
+            )
+        return found
+
+    # What a traced packet is asked ----------------------------------------------------
+
+    @cached_property
+    def _points(self) -> dict[tuple[Hashable, ...], Intervals]:
+        return {}
+
+    @cached_property
+    def _partitions(self) -> dict[tuple[Hashable, ...], Partition[Any]]:
+        return {}
+
+    @cached_property
+    def _edges(self) -> dict[int, list[int]]:
+        """Where prefixes of routes, rules and addresses begin, and the numbers behind them."""
+        found: dict[int, set[int]] = {4: set(_SPECIAL_EDGES[4]), 6: set(_SPECIAL_EDGES[6])}
+        texts = [rule.source for rule in self.of(Rule)] + [
+            rule.destination for rule in self.of(Rule)
+        ]
+        prefixes = [to_prefix(text) for text in texts if text]
+        for (version, _), table in self.tables.items():
+            found[version].update(table.edges(version))
+        for prefix in prefixes:
+            found[prefix.version].update((prefix.network, prefix.last + 1))
+        for one in self.addresses:
+            found[one.version].update((one.number, one.number + 1))
+        return {version: sorted(edges) for version, edges in found.items()}
+
+    def divide(
+        self, what: tuple[Hashable, ...], version: int, answer: Callable[[int], T2],
+        edges: Callable[[], set[int]] = set,
+    ) -> Partition[T2]:  # fmt: skip
+        """All addresses by an answer that depends on nothing but how an address lies to the
+        routes, rules and addresses here, and to more `edges`; `what` names the question, which
+        is asked once.
+        """
+        key = (*what, version)
+        found = self._partitions.get(key)
+        if found is None:
+            last = (1 << WIDTH[version]) - 1
+            found = self._partitions[key] = Partition(
+                {*self._edges[version], *edges()}, last, answer
+            )
+        return found
 
     # Routing --------------------------------------------------------------------------
 
@@ -244,6 +326,21 @@ class Place:
         return any((rule.priority, rule.table) not in usual for rule in self.rules[4])
 
     @cached_property
+    def routes_by_address(self) -> dict[int, bool]:
+        """By version: whether only the destination of a packet decides on its route."""
+        return {
+            version: all(
+                rule.action in ("to_table", "lookup") and not rule.invert
+                and rule.source is None and rule.destination is None
+                and rule.mark is None and rule.input_link is None and rule.output_link is None
+                and rule.ip_protocol is None and rule.source_ports is None
+                and rule.destination_ports is None
+                for rule in rules
+            )
+            for version, rules in self.rules.items()
+        }  # fmt: skip
+
+    @cached_property
     def has_own_local_routes(self) -> bool:
         """Whether somebody added local routes that no address made."""
         return any(
@@ -262,6 +359,30 @@ class Place:
             for item in self.of(Neighbour)
             if not item.proxy
         }
+
+    def neighbour(self, link: str, version: int, number: int) -> Neighbour | None:
+        """The neighbour entry of an address on a link."""
+        if isinstance(number, Traced):
+            key = ("neighbours", link, version)
+            if key not in self._points:
+                self._points[key] = to_points(
+                    address for name, its, address in self.neighbours
+                    if name == link and its == version
+                )  # fmt: skip
+            if not number.among(self._points[key]):
+                return None
+        return self.neighbours.get((link, version, number))
+
+    def stands_in(self, link: str, version: int, number: int) -> bool:
+        """Whether this namespace answers on a link for an address of another (proxy entry)."""
+        if isinstance(number, Traced):
+            return number.among(
+                to_points(
+                    address for name, its, address in self.proxies
+                    if name == link and its == version
+                )
+            )  # fmt: skip
+        return (link, version, number) in self.proxies
 
     @cached_property
     def proxies(self) -> frozenset[tuple[str, int, int]]:
@@ -290,6 +411,16 @@ class Place:
             if item.own and item.remote is not None:
                 found.setdefault(item.link, []).append(item)
         return found
+
+    def listeners_at(self, protocol: str, port: int) -> list[Listener]:
+        """The sockets that wait for packets of a protocol to a port."""
+        if isinstance(port, Traced):
+            key = ("listeners", protocol)
+            if key not in self._points:
+                self._points[key] = to_points(p for name, p in self.listeners if name == protocol)
+            if not port.among(self._points[key]):
+                return []
+        return self.listeners.get((protocol, port), [])
 
     @cached_property
     def listeners(self) -> dict[tuple[str, int], list[Listener]]:

@@ -6,11 +6,13 @@ rules by priority; in a table the longest prefix first, among equals the lowest 
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import NamedTuple
 
-from linkspan.analysis.addresses import to_number, to_prefix, to_text, version_of
+from linkspan.analysis.addresses import is_multicast, to_number, to_prefix, to_text, version_of
 from linkspan.analysis.choices import Choices
-from linkspan.analysis.place import Place
+from linkspan.analysis.place import Place, Table
+from linkspan.analysis.traced import Traced, lies_between
 from linkspan.dataplane.objects import NextHop, Route, Rule
 
 LOOPBACK = "lo"
@@ -29,6 +31,8 @@ class Query(NamedTuple):
     protocol: int | None = None
     source_port: int | None = None
     destination_port: int | None = None
+    any_own: bool = False
+    """It does not matter to the asker which local route it is: for traced addresses."""
 
 
 class Way(NamedTuple):
@@ -76,7 +80,11 @@ def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> W
     held = place.tables.get((query.version, table))
     if held is None:
         return None
-    for length, route in held.candidates(query.destination, query.version):
+    destination = query.destination
+    if isinstance(destination, Traced):
+        _narrow(place, held, destination, query, table)
+        destination = int(destination)
+    for length, route in held.candidates(destination, query.version):
         if route.type in REFUSALS or route.type == "throw":
             return Way(route.type, None, None, route, length, describe_route(route))
         hops = _usable_hops(place, route, query)
@@ -92,6 +100,25 @@ def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> W
             gateway = (version_of(hop.gateway), to_number(hop.gateway))
         return Way(route.type, hop.link, gateway, route, length, describe_route(route, hop))
     return None
+
+
+def _narrow(place: Place, held: Table, destination: Traced, query: Query, table: int) -> None:
+    """Narrow to the destinations for which the table has the same routes."""
+    version, any_own = query.version, query.any_own
+
+    def routes(number: int) -> tuple[Hashable, ...]:
+        found: list[Hashable] = []
+        for _, route in held.candidates(number, version):
+            if any_own and route.type in ("local", "broadcast") and not route.hops:
+                usable = route.link is None or place.is_up(route.link)
+                found.append((route.type, usable))
+                if usable:
+                    break
+            else:
+                found.append(route)
+        return tuple(found)
+
+    place.divide(("routes", table, any_own), version, routes).find(destination)
 
 
 def _usable_hops(place: Place, route: Route, query: Query) -> list[NextHop]:
@@ -148,7 +175,7 @@ def _lies_in(text: str, number: int | None) -> bool:
 
 
 def _ports_hold(ports: tuple[int, int] | None, port: int | None) -> bool:
-    return ports is None or (port is not None and ports[0] <= port <= ports[1])
+    return ports is None or (port is not None and lies_between(port, *ports))
 
 
 def describe_route(route: Route, hop: NextHop | None = None) -> str:
@@ -170,8 +197,11 @@ def address_type(place: Place, number: int, version: int, link: str | None = Non
 
     Only the local table is asked (inet_dev_addr_type), with `link` only that link's routes.
     """
-    from linkspan.analysis.addresses import is_multicast
-
+    if isinstance(number, Traced):
+        place.divide(
+            ("type", link), version, lambda other: address_type(place, other, version, link)
+        ).find(number)
+        number = int(number)
     if version == 4 and (number == 0xFFFFFFFF or number >> 24 == 0):
         return "broadcast"
     if is_multicast(number, version):

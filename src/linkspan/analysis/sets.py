@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from linkspan.analysis.membership import look_up_traced
+from linkspan.analysis.traced import Traced
 from linkspan.analysis.values import UNKNOWN, Span, Value, to_span
 from linkspan.dataplane.objects import Element, Part
 from linkspan.dataplane.rules import Range
@@ -32,40 +34,45 @@ class Collection:
 
     def __init__(self, kinds: Sequence[str]) -> None:
         self.kinds = tuple(kinds)
-        self._exact: dict[Key, Any] = {}
-        self._wide: list[tuple[tuple[Span, ...], Any]] = []
+        self.exact: dict[Key, Any] = {}
+        self.wide: list[tuple[tuple[Span, ...], Any]] = []
         self._starts: list[Any] | None = None
+        self.prepared: dict[Any, Any] = {}
+        """What was worked out for traced keys (see membership)."""
         self._sorted: list[tuple[tuple[Span, ...], Any]] = []
 
     def add(self, spans: tuple[Span, ...], data: Any = None) -> None:
         """Add an element by the ends of each part."""
         if all(first == last for first, last in spans) and not _is_pattern(spans):
-            self._exact[tuple(first for first, _ in spans)] = data
+            self.exact[tuple(first for first, _ in spans)] = data
         else:
-            self._wide.append((spans, data))
+            self.wide.append((spans, data))
             self._starts = None
 
     def look_up(self, key: Sequence[Value]) -> Found:
         """What a key finds."""
         if UNKNOWN in key:
             return self._look_up_partly(key)
-        exact = self._exact
+        for part in key:
+            if isinstance(part, Traced):
+                return look_up_traced(self, key)
+        exact = self.exact
         if exact:
             found = exact.get(tuple(key), UNKNOWN)
             if found is not UNKNOWN:
                 return Found((found,), False)
-        if not self._wide:
+        if not self.wide:
             return NOTHING
         if len(key) == 1 and isinstance(key[0], int):
             return self._look_up_range(key[0])
-        for spans, data in self._wide:
-            if all(_holds(span, part) for span, part in zip(spans, key, strict=True)):
+        for spans, data in self.wide:
+            if all(holds(span, part) for span, part in zip(spans, key, strict=True)):
                 return Found((data,), False)
         return NOTHING
 
     def _look_up_range(self, number: int) -> Found:
         if self._starts is None:
-            self._sorted = sorted(self._wide, key=lambda row: row[0][0][0])
+            self._sorted = sorted(self.wide, key=lambda row: row[0][0][0])
             self._starts = [row[0][0][0] for row in self._sorted]
         place = bisect_right(self._starts, number) - 1
         if place >= 0 and number <= self._sorted[place][0][0][1]:  # type: ignore[operator]
@@ -75,23 +82,24 @@ class Collection:
     def _look_up_partly(self, key: Sequence[Value]) -> Found:
         known = [(place, part) for place, part in enumerate(key) if part is not UNKNOWN]
         found: list[Any] = []
-        for row, data in self._exact.items():
+        for row, data in self.exact.items():
             if all(row[place] == part for place, part in known) and data not in found:
                 found.append(data)
-        for spans, data in self._wide:
-            if all(_holds(spans[place], part) for place, part in known) and data not in found:
+        for spans, data in self.wide:
+            if all(holds(spans[place], part) for place, part in known) and data not in found:
                 found.append(data)
         return Found(tuple(found), True)
 
     def __len__(self) -> int:
-        return len(self._exact) + len(self._wide)
+        return len(self.exact) + len(self.wide)
 
 
 def _is_pattern(spans: tuple[Span, ...]) -> bool:
     return any(isinstance(first, str) and first.endswith("*") for first, _ in spans)
 
 
-def _holds(span: Span, part: Value) -> bool:
+def holds(span: Span, part: Value) -> bool:
+    """Whether a part of a key lies in that part of an element."""
     first, last = span
     if isinstance(part, int) and isinstance(first, int):
         return first <= part <= last  # type: ignore[operator]

@@ -6,9 +6,10 @@ on addresses and links.
 
 from __future__ import annotations
 
-from linkspan.analysis.addresses import WIDTH, is_link_local, to_number, to_prefix
+from linkspan.analysis.addresses import WIDTH, Prefix, is_link_local, to_number, to_prefix
 from linkspan.analysis.place import OwnAddress, Place
 from linkspan.analysis.routing import Way
+from linkspan.analysis.traced import Traced
 
 _SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}
 
@@ -57,6 +58,11 @@ def select_ipv4(place: Place, link: str, near: int | None, scope: int = 0) -> in
 
 def select_ipv6(place: Place, link: str, destination: int) -> int | None:
     """The source for a destination: same address, fitting scope, the link's own, longest match."""
+    if isinstance(destination, Traced):
+        return place.divide(
+            ("source", link), 6, lambda number: select_ipv6(place, link, number),
+            lambda: _edges_of_ipv6(place),
+        ).find(destination)  # fmt: skip
     wanted_link_scope = is_link_local(destination, 6)
     best: OwnAddress | None = None
     best_score: tuple[object, ...] = ()
@@ -87,6 +93,17 @@ def select_ipv6(place: Place, link: str, destination: int) -> int | None:
     if best is None or (best.scope == "host" and destination != 1):
         return None
     return best.number
+
+
+def _edges_of_ipv6(place: Place) -> set[int]:
+    """Where the choice of a source can change: what is alike in more bits, and the labels."""
+    prefixes = [prefix for prefix, _ in _LABELS]
+    for one in place.addresses:
+        if one.version == 6:
+            prefixes += [
+                Prefix(6, one.number >> free << free, WIDTH[6] - free) for free in range(WIDTH[6])
+            ]
+    return {edge for prefix in prefixes for edge in (prefix.network, prefix.last + 1)}
 
 
 def _common_bits(one: int, other: int) -> int:

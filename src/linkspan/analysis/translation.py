@@ -13,6 +13,7 @@ from linkspan.analysis.conntrack import Connection, inverted
 from linkspan.analysis.flow import WITH_PORTS
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.source import select_ipv4, select_ipv6
+from linkspan.analysis.traced import lies_between
 from linkspan.dataplane.rules import Nat, Range
 
 if TYPE_CHECKING:
@@ -57,28 +58,23 @@ def apply_translation(journey: Journey, packet: Packet, hook: str, by: str | Non
     assert connection is not None
     original = packet.direction == "original"
     wanted = inverted(connection.reply if original else connection.original)
-    before = packet.flow
     if hook in _OF_DESTINATIONS:
-        packet.destination, packet.destination_port = wanted[4], wanted[5]
-        if (before.destination, before.destination_port) == _destination(packet):
+        if (packet.destination, packet.destination_port) == wanted[4:]:
             return
+        before = packet.flow
+        packet.destination, packet.destination_port = wanted[4], wanted[5]
         what = f"destination {before.destination} becomes {packet.flow.destination}"
         if before.destination_port != packet.flow.destination_port:
             what = f"{what}, port {packet.destination_port}"
     else:
-        packet.source, packet.source_port = wanted[2], wanted[3]
-        after = packet.flow
-        if (before.source, before.source_port) == (after.source, after.source_port):
+        if (packet.source, packet.source_port) == wanted[2:4]:
             return
-        what = f"source {before.source} becomes {after.source}"
+        before = packet.flow
+        packet.source, packet.source_port = wanted[2], wanted[3]
+        what = f"source {before.source} becomes {packet.flow.source}"
     by = by or "connection tracking"
     journey.recorder.rewrite(by, before, packet.flow)
     journey.recorder.step("translate", by, f"{before} => {packet.flow}", f"{what} ({by})")
-
-
-def _destination(packet: Packet) -> tuple[str, int]:
-    flow = packet.flow
-    return flow.destination, flow.destination_port
 
 
 def translate(journey: Journey, packet: Packet, statement: Nat, row: tuple[Any, ...] | None) -> str:
@@ -174,7 +170,7 @@ def _choose_address(journey: Journey, packet: Packet, address: str | Range, old:
         version = version_of(address)
     if version != packet.version:
         return None
-    if first <= old <= last:
+    if lies_between(old, first, last):
         return old
     options = [first + step for step in range(min(last - first + 1, _MOST_OPTIONS))]
     if last - first >= _MOST_OPTIONS:
@@ -196,7 +192,7 @@ def _choose_port(
         port = Range(int(low), int(high))
     if isinstance(port, Range):
         first, last = int(port.first), int(port.last)
-        if first <= old <= last:
+        if lies_between(old, first, last):
             return old
         if first != last:
             journey.misunderstood(f"a translation takes a port from {first} to {last}")

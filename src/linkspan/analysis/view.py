@@ -8,13 +8,15 @@ would: the far end of a veth pair, the routes of an address, the default rules.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
-from linkspan.analysis.addresses import to_number, version_of
+from linkspan.analysis.addresses import WIDTH, to_number, version_of
 from linkspan.analysis.place import Place, PlaceObjects
 from linkspan.analysis.ruleset import Ruleset
+from linkspan.analysis.traced import Partition, Traced
 from linkspan.dataplane.links import Ipvlan, Macvlan, Veth, Vlan, Vxlan
 from linkspan.dataplane.objects import Address, Link, Namespace, Neighbour, Route, Sysctl
 from linkspan.dataplane.plane import DataPlane
@@ -47,6 +49,9 @@ class View:
         self.port_indexes: dict[End, tuple[dict[str, list[str]], list[str]]] = {}
         self.resolved: dict[tuple[object, ...], object] = {}
         """Answers of neighbours that depend on nothing but the plane (see neighbours)."""
+        self.resolved_traced: dict[tuple[object, ...], list[tuple[Any, object]]] = {}
+        """The same for traced packets: what the headers have to be for an answer, and it."""
+        self._owners: dict[int, Partition[tuple[str, ...]]] = {}
         self._objects: dict[str, PlaceObjects] = {}
         self._places: dict[str, Place] = {}
         self._rulesets: dict[str, Ruleset] = {}
@@ -82,6 +87,21 @@ class View:
         """A link, without indexing its namespace."""
         objects = self._objects.get(namespace)
         return None if objects is None else objects.links.get(name)
+
+    def owners_of(self, version: int, number: int) -> Sequence[str]:
+        """The namespaces that have an address."""
+        if isinstance(number, Traced):
+            if version not in self._owners:
+                edges = {
+                    edge for its, one in self.owners if its == version for edge in (one, one + 1)
+                }
+                self._owners[version] = Partition(
+                    edges,
+                    (1 << WIDTH[version]) - 1,
+                    lambda one: tuple(self.owners.get((version, one), ())),
+                )
+            return self._owners[version].find(number)
+        return self.owners.get((version, number), ())
 
     def sysctl(self, namespace: str, path: str) -> str | None:
         """A setting, without indexing its namespace."""

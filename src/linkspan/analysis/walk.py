@@ -31,6 +31,7 @@ from linkspan.analysis.relay import relayed_flow
 from linkspan.analysis.routing import REFUSALS, Query, find_way
 from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
+from linkspan.analysis.traced import Region
 from linkspan.analysis.view import View
 from linkspan.dataplane.sockets import Listener
 from linkspan.errors import NotFound
@@ -71,51 +72,61 @@ def trace_flow(
     stranger: Stranger | None = None,
     limit: int = MOST_WAYS,
     relays: int = _MOST_RELAYS,
+    region: Region | None = None,
+    towards: str | None = None,
 ) -> Answer:
     """Every way that the first packet of a flow can take, with its answer.
 
     A process in `namespace` sends it; with `flow.link` it comes in by that link from a
     stranger on its segment, and needs a source. `stranger` is somebody outside who is there
-    although nobody observed him. Raises NotFound for a namespace or link that
-    the plane does not have, ValueError for addresses that are none.
+    although nobody observed him. `region` is narrowed to all headers for which the answer is
+    the same; the flow is then its representative. `towards` is the MAC that a stranger's frames
+    are for: that of who has the address, unless he chose another. Raises NotFound for a
+    namespace or link that the plane does not have, ValueError for addresses that are none.
     """
     if namespace not in view.namespaces:
         raise NotFound(f"the data plane has no namespace {namespace!r}")
     if flow.link is not None and view.link(namespace, flow.link) is None:
         raise NotFound(f"{namespace} has no link {flow.link!r}")
     traces, complete = explore(
-        lambda choices: _trace_once(view, namespace, flow, choices, stranger, relays), limit
+        lambda choices: _trace_once(
+            view, namespace, flow, choices, stranger, relays, region, towards
+        ),
+        limit,
     )
     return Answer(flow, tuple(traces), complete)
 
 
 def _trace_once(
-    view: View, namespace: str, flow: Flow, choices: Choices, stranger: Stranger | None, relays: int
-) -> Trace:
-    tracker = Tracker()
-    journey = Journey(view, choices, tracker)
+    view: View, namespace: str, flow: Flow, choices: Choices, stranger: Stranger | None,
+    relays: int, region: Region | None, towards: str | None,
+) -> Trace:  # fmt: skip
+    tracker = Tracker(region is not None)
+    journey = _begin(view, choices, tracker, region)
     packet = first_packet(flow, namespace)
+    if region is not None:
+        for name, number in region.fields.items():
+            setattr(packet, name, number)
+    opening = packet.copy()
     journey.stranger = stranger
     if flow.link is not None:
         journey.stranger = Stranger(namespace, flow.link, packet.version, packet.source)
-        first = _enter_from_outside(journey, packet, flow.link)
+        first = _enter_from_outside(journey, packet, flow.link, towards)
     else:
         first = Next("send", packet, "")
     there = _walk(journey, first)
     sent = journey.sent or flow
+    opening.source = journey.source
     main = _trace(there, sent)
     if there.ending.disposition not in GOOD:
         return main
-    opening = first_packet(sent, namespace)
-    reply = _answer(view, choices, tracker, there, opening, flow.link)
+    reply = _answer(there, opening, flow.link)
     main = _with(main, reply=_trace(reply, reply.journey.sent or sent.inverted()))
     if reply.ending.disposition in GOOD and opening.protocol == 6:
-        third = _follow_up(
-            view, choices, tracker, there, opening, flow.link, flow.source is not None
-        )
+        third = _follow_up(there, opening, flow.link, flow.source is not None, towards)
         later = _trace(third, sent)
         if third.ending.disposition in GOOD:
-            data = _answer(view, choices, tracker, there, opening, flow.link, ACK)
+            data = _answer(there, opening, flow.link, ACK)
             later = _with(later, reply=_trace(data, data.journey.sent or sent.inverted()))
         main = _with(main, follow_up=later)
     onward = relayed_flow(there.ending.processes)
@@ -142,22 +153,34 @@ def _walk(journey: Journey, first: Next) -> Leg:
     return Leg(journey, step, packet, journey.choices.assumed()[before:])
 
 
-def _enter_from_outside(journey: Journey, packet: Packet, link: str) -> Next:
+def _begin(view: View, choices: Choices, tracker: Tracker, region: Region | None) -> Journey:
+    journey = Journey(view, choices, tracker)
+    journey.region = region
+    return journey
+
+
+def _again(there: Leg) -> Journey:
+    """The journey of another packet of the same flow."""
+    before = there.journey
+    return _begin(before.view, before.choices, before.tracker, before.region)
+
+
+def _enter_from_outside(
+    journey: Journey, packet: Packet, link: str, towards: str | None = None
+) -> Next:
     if journey.sent is None:
-        journey.sent = packet.flow
+        journey.sent, journey.source = packet.flow, packet.source
     packet.source_mac = STRANGER_MAC
-    packet.destination_mac = find_for_stranger(journey, link, packet.version, packet.destination)
+    packet.destination_mac = towards or find_for_stranger(
+        journey, link, packet.version, packet.destination
+    )
     return Next("receive", packet, link)
 
 
-def _answer(
-    view: View, choices: Choices, tracker: Tracker, there: Leg, opening: Packet,
-    came_by: str | None,
-    flags: int = SYN | ACK,
-) -> Leg:  # fmt: skip
+def _answer(there: Leg, opening: Packet, came_by: str | None, flags: int = SYN | ACK) -> Leg:
     """The way of the answer: from the socket that got the packet, or back in from outside."""
     arrived = there.packet
-    journey = Journey(view, choices, tracker)
+    journey = _again(there)
     from_outside = came_by is not None
     journey.expected = Socket(None if from_outside else opening.namespace, inverted(opening.ends))
     packet = Packet(arrived.namespace, arrived.version, arrived.protocol)
@@ -213,18 +236,17 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
 
 
 def _follow_up(
-    view: View, choices: Choices, tracker: Tracker, there: Leg, opening: Packet,
-    came_by: str | None, has_source: bool,
-) -> Leg:  # fmt: skip
+    there: Leg, opening: Packet, came_by: str | None, has_source: bool, towards: str | None
+) -> Leg:
     """The first packet after the answer: what is allowed for a new flow only stops it."""
-    journey = Journey(view, choices, tracker)
+    journey = _again(there)
     packet = opening.copy()
     packet.flags = ACK
     left = there.ending.disposition is Disposition.LEFT
     journey.expected = Socket(None if left else there.packet.namespace, there.packet.ends)
     journey.stranger = there.journey.stranger
     if came_by is not None:
-        return _walk(journey, _enter_from_outside(journey, packet, came_by))
+        return _walk(journey, _enter_from_outside(journey, packet, came_by, towards))
     journey.connected_unbound = packet.version == 6 and not has_source
     return _walk(journey, Next("send", packet, ""))
 
