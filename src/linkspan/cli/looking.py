@@ -45,10 +45,12 @@ class Looking(NamedTuple):
     def around(self, ends: Iterable[Whereabouts]) -> HostView:
         """Enough of the host for a walk between some ends: all that a cable joins to them.
 
-        Out of a file, all of it. Raises as `whole` does, and NotFound for an end that names
-        a file or process without a network namespace.
+        Out of a file, or after a plan, all of it. Raises as `whole` does, and NotFound for an
+        end that names a file or process without a network namespace.
         """
-        return self._planned(self._load() if self.file else _look(tuple(ends)))
+        # Who is only planned cannot be looked for yet.
+        near = None if self.plans else tuple(ends)
+        return self._planned(self._load() if self.file else _look(near))
 
     def _load(self) -> HostView:
         from linkspan.inventory.snapshot import load
