@@ -34,7 +34,9 @@ from linkspan.dataplane import (
     Namespace,
     Neighbour,
     Object,
+    PacketSocket,
     Part,
+    Program,
     Route,
     Rule,
     Sysctl,
@@ -65,6 +67,8 @@ KINDS: dict[str, type[Object]] = {
     "forwarding_entries": FdbEntry,
     "settings": Sysctl,
     "listeners": Listener,
+    "packet_sockets": PacketSocket,
+    "programs": Program,
 }
 """All kinds of objects, by what a section calls them."""
 _PREFIX = len(MAGIC) + 2 + 4 + 4
