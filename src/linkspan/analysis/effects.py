@@ -67,7 +67,7 @@ def compile_verdict_map(
             options,
             ["nothing" if o is None else f"{o.name} {o.target or ''}".strip() for o in options],
         )
-        return True if taken is None else taken
+        return False if taken is None else taken
 
     return decide
 
