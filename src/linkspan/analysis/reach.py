@@ -49,7 +49,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     `published_number` is the place of such a port among those that lead to the member.
     `how`: bridged, routed, translated, relayed, tunnelled, local, direct; empty where blocked.
     `why` and `rule` say what blocks; `source` is the address that the target sees where it is
-    not the sender's own, or leaves the host; `lands` the namespace that gets the packet where it is another one.
+    not the sender's own, or where it leaves the host; `lands` the namespace that gets the
+    packet where that is another one.
     """
 
     origin: str

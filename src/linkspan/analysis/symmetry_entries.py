@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from linkspan.analysis.addresses import to_number, version_of
+from linkspan.analysis.addresses import is_loopback, to_number, version_of
 from linkspan.analysis.neighbours import ask_alone
 from linkspan.analysis.symmetry_names import Names
 from linkspan.analysis.symmetry_terms import Mine
@@ -123,7 +123,12 @@ def _changes_nothing(names: Names, entry: Neighbour) -> bool:
     if entry.link not in place.links:
         return False
     version, number = version_of(entry.address), to_number(entry.address)
-    sources = [one.number for one in place.addresses if one.version == version]
+    # From a loopback address nothing gets anywhere: neither the asking nor what follows it.
+    sources = [
+        one.number
+        for one in place.addresses
+        if one.version == version and not is_loopback(one.number, version)
+    ]
     if len(sources) > _MOST_SOURCES:
         return False
     answers = {ask_alone(view, place, entry.link, version, number, one) for one in (None, *sources)}

@@ -122,7 +122,7 @@ class TableReader:
             if chain.hook is not None or jumps[name] != 1 or name in by_map:
                 continue
             content = tuple(self._rule(rule, found) for rule in chain.rules)
-            if len(owners_of(content)) == 1:
+            if len(owners_of(content)) <= 1:
                 found[name] = content
         return found
 
