@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from linkspan.dataplane.links import Veth
 from linkspan.dataplane.objects import HOST
@@ -27,10 +27,13 @@ Numbers = dict[str, dict[int, str]]
 def find_peers(visits: Iterable[Visit]) -> Numbers:
     """The namespaces behind the numbers that links of others need, as far as visited."""
     ordered = sorted(visits, key=lambda visit: visit.name != HOST)  # most peers are the host's
-    ends: defaultdict[int, list[End]] = defaultdict(list)
+    pairs: defaultdict[tuple[int, int], list[End]] = defaultdict(list)
+    parents: defaultdict[int, list[End]] = defaultdict(list)
     for visit in ordered:
         for seen in visit.links:
-            ends[seen.index].append((visit, seen))
+            if isinstance(seen.link.kind, Veth):
+                pairs[seen.other, seen.index].append((visit, seen))
+            parents[seen.index].append((visit, seen))
     found: Numbers = {visit.name: {} for visit in ordered}
     for visit in ordered:
         refused: set[int] = set()
@@ -39,7 +42,13 @@ def find_peers(visits: Iterable[Visit]) -> Numbers:
                 number = seen.other_namespace
                 if number is None or number < 0 or number in refused or number in found[visit.name]:
                     continue
-                for other, far in _candidates(visit, seen, ends):
+                if isinstance(seen.link.kind, Veth):
+                    candidates = pairs[seen.index, seen.other]
+                else:
+                    candidates = parents[seen.other]
+                for other, far in candidates:
+                    if other is visit:
+                        continue
                     if asking.number_of(other) != number:
                         continue
                     found[visit.name][number] = other.name
@@ -49,19 +58,6 @@ def find_peers(visits: Iterable[Visit]) -> Numbers:
                 else:
                     refused.add(number)
     return found
-
-
-def _candidates(visit: Visit, seen: SeenLink, ends: dict[int, list[End]]) -> Iterator[End]:
-    """Where the other end may be: a veth's peer points back, a parent knows nothing of it."""
-    pair = isinstance(seen.link.kind, Veth)
-    tried: set[str] = set()
-    for other, far in ends.get(seen.other, ()):
-        if other is visit or other.name in tried:
-            continue
-        if pair and (far.other != seen.index or not isinstance(far.link.kind, Veth)):
-            continue
-        tried.add(other.name)
-        yield other, far
 
 
 def find_loose_ends(visits: Iterable[Visit], peers: Numbers) -> set[str]:

@@ -67,8 +67,8 @@ GENERAL = (
 SWITCHES = tuple(
     f"ipv4/conf/all/{name}"
     for name in (
-        "accept_local", "arp_announce", "arp_filter", "arp_ignore", "route_localnet",
-        "send_redirects", "src_valid_mark",
+        "accept_local", "arp_filter", "arp_ignore", "route_localnet", "send_redirects",
+        "src_valid_mark",
     )
 )  # fmt: skip
 """Settings of a whole namespace that decide about packets, where netlink does not tell them."""

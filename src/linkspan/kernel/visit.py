@@ -30,7 +30,6 @@ from linkspan.kernel.netlink import (
 )
 from linkspan.kernel.netlink.seenlinks import SeenLink
 from linkspan.kernel.netlink.socket import NETFILTER, ROUTE, SOCK_DIAG, NetlinkSocket
-from linkspan.kernel.netlink.text import FAMILIES
 
 ENDPOINT_SETTINGS = "endpoint settings"
 """A part besides: of the settings only those of links that drivers state inside sandboxes."""
@@ -106,7 +105,7 @@ class Visit:
             yield from self._read_routes()
         if "rules" in parts:
             yield from self._objects(
-                [rules.list_all(family) for family in FAMILIES],
+                (rules.list_all(0),),
                 lambda p: rules.decode(p, self.name),
             )
         if "neighbours" in parts:
@@ -136,8 +135,7 @@ class Visit:
     def _read_routes(self) -> list[Route]:
         found = [
             route
-            for family in FAMILIES
-            for _, payload in self._dump(routes.list_all(family))
+            for _, payload in self._dump(routes.list_all(0))
             if (route := routes.decode(payload, self.name, self.name_of)) is not None
         ]
         if nexthops.needs_objects(found):
@@ -249,7 +247,7 @@ class FullVisit(Visit):
 
     def _read_sockets(self) -> None:
         try:
-            with NetlinkSocket(SOCK_DIAG) as sock:
+            with NetlinkSocket(SOCK_DIAG, only_dumps=True) as sock:
                 self.bound = sockets.read_bound(sock)
                 self.taps = sockets.read_taps(sock)
         except KernelRefused:
@@ -264,7 +262,7 @@ class FullVisit(Visit):
 
     def _look_for_tables(self) -> None:
         try:
-            with NetlinkSocket(NETFILTER) as sock:
+            with NetlinkSocket(NETFILTER, only_dumps=True) as sock:
                 self.tables = observed.list_tables(sock)
                 if self.tables:
                     self.generation = observed.read_generation(sock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 
 _NAMES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
 PROGRAMS = {"ip": "iptables-legacy-save", "ip6": "ip6tables-legacy-save"}
@@ -13,8 +13,14 @@ def list_legacy_tables() -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for family, file_name in _NAMES.items():
         # Without the kernel's module for it there is no such file; root may read it.
-        with contextlib.suppress(OSError), open(f"/proc/thread-self/net/{file_name}") as file:
-            names = file.read().split()
-            if names:
-                found[family] = tuple(sorted(names))
+        try:
+            file = os.open(f"/proc/thread-self/net/{file_name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            names = os.read(file, 4096).decode().split()
+        finally:
+            os.close(file)
+        if names:
+            found[family] = tuple(sorted(names))
     return found

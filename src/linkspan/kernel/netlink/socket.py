@@ -75,7 +75,8 @@ class NetlinkSocket:
     `namespace` is an open file descriptor of the network namespace to work in; None is the
     calling thread's own. The thread enters that namespace for the moment of opening.
     `timeout` in seconds bounds every wait for an answer; None waits for ever. `groups` is a
-    mask of multicast groups whose notifications `overtaken` looks for.
+    mask of multicast groups whose notifications `overtaken` looks for. A socket for `only_dumps`
+    is opened sooner; the kernel tells it no reasons in words.
     Raises KernelRefused when the socket cannot be opened.
     """
 
@@ -87,15 +88,16 @@ class NetlinkSocket:
         namespace: int | None = None,
         timeout: float | None = 10.0,
         groups: int = 0,
+        only_dumps: bool = False,
     ) -> None:
         try:
             if namespace is None:
-                self._socket = _open(protocol)
+                self._socket = _open(protocol, only_dumps)
             else:
                 from linkspan.kernel.namespaces import entered
 
                 with entered(namespace):
-                    self._socket = _open(protocol)
+                    self._socket = _open(protocol, only_dumps)
         except OSError as error:
             raise KernelRefused("opening a netlink socket", error.errno or 0) from error
         self._sequence = 0
@@ -342,8 +344,10 @@ def _numbered(message: bytes, flags: int, sequence: int) -> bytearray:
     return data
 
 
-def _open(protocol: int) -> socket.socket:
+def _open(protocol: int, only_dumps: bool) -> socket.socket:
     opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    if only_dumps:
+        return opened
     option = opened.setsockopt
     option(_SOL_NETLINK, _EXT_ACK, 1)
     option(_SOL_NETLINK, _CAP_ACK, 1)
