@@ -14,6 +14,7 @@ from linkspan.analysis.place import Place
 from linkspan.analysis.routing import REFUSALS, Query, Way, describe_next, find_way
 from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import Disposition
+from linkspan.dataplane.objects import Route
 
 
 def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
@@ -99,6 +100,9 @@ def _route_output(
     )  # fmt: skip
     way = find_way(place, query, journey.choices)
     address = to_text(packet.destination, version)
+    if bound is not None and version == 4 and (way is None or way.type in REFUSALS):
+        # "Apparently, routing tables are wrong": it is taken to be on the socket's link.
+        way = Way("unicast", bound, None, None, 0, f"the socket is bound to {bound}")
     if way is None or way.type in REFUSALS:
         why = "has no route to" if way is None else f"refuses by {way.of} to send to"
         return journey.end(Disposition.NO_ROUTE, packet, f"{place.name} {why} {address}")
@@ -170,7 +174,8 @@ def _deliver(journey: Journey, packet: Packet, link: str) -> Outcome:
     journey.tracker.confirm(packet)
     if packet.carried is not None:
         return tunnels.leave_tunnel(journey, packet, packet.carried)
-    return delivery.deliver(journey, packet, link)
+    # Sockets see the link that has the address, not lo (ip_route_output_key_hash_rcu).
+    return delivery.deliver(journey, packet, packet.local_link if packet.route_kept else link)
 
 
 def _leave(journey: Journey, packet: Packet, way: Way) -> Outcome:
@@ -182,9 +187,14 @@ def _leave(journey: Journey, packet: Packet, way: Way) -> Outcome:
         return ending
     journey.tracker.confirm(packet)
     if way.type == "local":
-        packet.route_kept = True
+        packet.route_kept, packet.local_link = True, way.link or "lo"
         packet.source_mac = packet.destination_mac = ""
         return Next("take_in", packet, "lo")
+    if way.route is not None and _wraps(way.route):
+        return journey.end(
+            Disposition.UNKNOWN, packet,
+            f"{way.of} wraps packets ({_wraps(way.route)}); where these go is not known",
+        )  # fmt: skip
     link = way.link or ""
     if not place.is_up(link):
         return journey.end(Disposition.LINK_DOWN, packet, f"{link} of {place.name} is down")
@@ -196,3 +206,8 @@ def _leave(journey: Journey, packet: Packet, way: Way) -> Outcome:
     packet.source_mac, packet.destination_mac = place.mac(link), neighbour.mac
     packet.port = None
     return Next("transmit", packet, link)
+
+
+def _wraps(route: Route) -> str | None:
+    """What a route wraps packets in by itself, or one of its ways does."""
+    return route.encap or next((hop.encap for hop in route.hops or () if hop.encap), None)

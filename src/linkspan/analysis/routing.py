@@ -6,7 +6,7 @@ rules by priority; in a table the longest prefix first, among equals the lowest 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from linkspan.analysis.addresses import is_multicast, to_number, to_prefix, to_text, version_of
@@ -56,6 +56,11 @@ def find_way(place: Place, query: Query, choices: Choices) -> Way | None:
     for rule in place.rules[query.version]:
         if rule.priority < skip_to or not _rule_holds(rule, query):
             continue
+        if _is_unclear(rule, query) and not choices.choose(
+            f"whether rule {rule.priority} holds ({_unclear_tests(rule)})",
+            (True, False), ("it holds", "it does not hold"),
+        ):  # fmt: skip
+            continue
         if rule.action == "nop":
             continue
         if rule.action.startswith("goto "):
@@ -84,7 +89,7 @@ def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> W
     if isinstance(destination, Traced):
         _narrow(place, held, destination, query, table)
         destination = int(destination)
-    for length, route in held.candidates(destination, query.version):
+    for length, route in _applicable(held.candidates(destination, query.version), query):
         if route.type in REFUSALS or route.type == "throw":
             return Way(route.type, None, None, route, length, describe_route(route))
         hops = _usable_hops(place, route, query)
@@ -121,6 +126,28 @@ def _narrow(place: Place, held: Table, destination: Traced, query: Query, table:
     place.divide(("routes", table, any_own), version, routes).find(destination)
 
 
+def _applicable(rows: Iterable[tuple[int, Route]], query: Query) -> Iterable[tuple[int, Route]]:
+    """Without routes for other packets than plain ones, and for other sources.
+
+    Of equal destinations the route for the narrowest source comes first (ip6_fib.c).
+    """
+    rows = list(rows)
+    if not any(route.tos or route.source_prefix for _, route in rows):
+        return rows
+    kept = [
+        (length, route)
+        for length, route in rows
+        if not route.tos
+        and (route.source_prefix is None or _lies_in(route.source_prefix, query.source))
+    ]
+    kept.sort(key=lambda row: (-row[0], -_length_of(row[1].source_prefix)))
+    return kept
+
+
+def _length_of(prefix: str | None) -> int:
+    return -1 if prefix is None else to_prefix(prefix).length
+
+
 def _usable_hops(place: Place, route: Route, query: Query) -> list[NextHop]:
     hops = list(route.hops) if route.hops else [NextHop(gateway=route.gateway, link=route.link)]
     usable = []
@@ -155,11 +182,27 @@ def _rule_holds(rule: Rule, query: Query) -> bool:
         and (rule.source is None or _lies_in(rule.source, query.source))
         and (rule.destination is None or _lies_in(rule.destination, query.destination))
         and rule.tos == 0
+        and (query.input_link == LOOPBACK or rule.uid_range is None or rule.uid_range[0] == 0)
         and (rule.ip_protocol is None or rule.ip_protocol == query.protocol)
         and _ports_hold(rule.source_ports, query.source_port)
         and _ports_hold(rule.destination_ports, query.destination_port)
     )
     return holds != rule.invert
+
+
+def _is_unclear(rule: Rule, query: Query) -> bool:
+    """Whether a rule asks for more than is known of a packet; only senders have a user."""
+    sent = query.input_link == LOOPBACK
+    return bool(rule.others or (rule.uid_range and sent) or rule.suppress_group is not None)
+
+
+def _unclear_tests(rule: Rule) -> str:
+    words = list(rule.others)
+    if rule.uid_range is not None:
+        words.append(f"uidrange {rule.uid_range[0]}-{rule.uid_range[1]}")
+    if rule.suppress_group is not None:
+        words.append(f"suppress_ifgroup {rule.suppress_group}")
+    return ", ".join(words)
 
 
 def _mark_holds(rule: Rule, mark: int) -> bool:

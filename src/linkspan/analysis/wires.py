@@ -6,6 +6,7 @@ from linkspan.analysis.hooks import pass_device_hook
 from linkspan.analysis.journey import LONGEST, Journey, Next, Outcome
 from linkspan.analysis.neighbours import OUTSIDE_MAC
 from linkspan.analysis.packet import BROADCAST, Packet
+from linkspan.analysis.place import Place
 from linkspan.analysis.segment import parent_of, siblings
 from linkspan.analysis.trace import Disposition
 from linkspan.dataplane.links import (
@@ -22,6 +23,7 @@ from linkspan.dataplane.links import (
     Vxlan,
 )
 from linkspan.dataplane.objects import Link
+from linkspan.dataplane.programs import Program
 
 
 def transmit(journey: Journey, packet: Packet, link: str) -> Outcome:
@@ -34,6 +36,7 @@ def transmit(journey: Journey, packet: Packet, link: str) -> Outcome:
         return journey.end(Disposition.LINK_DOWN, packet, f"{link} of {place.name} is down")
     found = place.links[link]
     packet.output_link = link
+    _note_programs(journey, place, link, ("egress",))
     ending = pass_device_hook(journey, packet, link, "egress")
     if ending is not None:
         return ending
@@ -71,6 +74,13 @@ def transmit(journey: Journey, packet: Packet, link: str) -> Outcome:
             return journey.end(
                 Disposition.UNKNOWN, packet, f"{link} is of kind {name}, which is not understood"
             )
+
+
+def _note_programs(journey: Journey, place: Place, link: str, hooks: tuple[str, ...]) -> None:
+    """Programs at a link may do anything to what passes it in their direction."""
+    for program in place.of(Program):
+        if program.link == link and program.hook in hooks:
+            journey.misunderstood(f"what {program} of {place.name} does")
 
 
 def _moved(packet: Packet, to: Link) -> Packet:
@@ -177,6 +187,7 @@ def receive(journey: Journey, packet: Packet, link: str) -> Outcome:
     if not place.is_up(link):
         return journey.end(Disposition.LINK_DOWN, packet, f"{link} of {place.name} is down")
     packet.input_link = link
+    _note_programs(journey, place, link, ("xdp", "ingress"))
     ending = pass_device_hook(journey, packet, link, "ingress")
     if ending is not None:
         return ending
