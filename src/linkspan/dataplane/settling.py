@@ -27,6 +27,18 @@ from linkspan.dataplane.plane import DataPlane
 
 _LOCAL = 255
 _KERNEL = 2
+_BUILT_IN = {
+    "ipv4/ip_forward": "0",
+    "ipv4/ip_nonlocal_bind": "0",
+    "ipv4/ip_local_port_range": "32768 60999",
+    "ipv4/ip_local_reserved_ports": "",
+    "ipv4/ip_unprivileged_port_start": "1024",
+    "ipv6/bindv6only": "0",
+    "bridge/bridge-nf-call-iptables": "1",
+    "bridge/bridge-nf-call-ip6tables": "1",
+    "bridge/bridge-nf-call-arptables": "1",
+}
+_BUILT_IN_ON = ("accept_ra", "autoconf")
 _LOOPBACK = ("127.0.0.1/8", "::1/128")
 
 
@@ -46,6 +58,11 @@ def settle(before: DataPlane, after: DataPlane) -> DataPlane:
     for item in gone:
         if isinstance(item, Address) and ("link", item.namespace, item.link) in held:
             _take_back(item, before, held)
+    for item in new:
+        if isinstance(item, Link) and isinstance(item.kind, Loopback) and item.mac is None:
+            held[item.key] = msgspec.structs.replace(
+                item, mac="00:00:00:00:00:00", mtu=item.mtu or 65536
+            )
     links = [item for item in new if isinstance(item, Link)]
     for link in list(links):
         links += [far for far in put(_far_end(link)) if isinstance(far, Link)]
@@ -99,14 +116,15 @@ def _general_settings(namespace: str, before: DataPlane) -> Iterator[Sysctl]:
     """
     for item in before.of(Sysctl):
         scope = item.path.split("/")
-        if item.namespace != HOST or scope[0] != "ipv4" or len(scope) != 4:
+        if item.namespace != HOST or len(scope) != 4 or scope[1] != "conf":
             continue
-        if scope[1] == "conf" and scope[2] in ("all", "default"):
+        if scope[2] in ("all", "default"):
             value = "0" if scope[3] == "forwarding" else item.value
+            if scope[0] == "ipv6":
+                value = "1" if scope[3] in _BUILT_IN_ON else "0"
             yield Sysctl(namespace=namespace, path=item.path, value=value)
-    yield Sysctl(namespace=namespace, path="ipv4/ip_forward", value="0")
-    for name in ("iptables", "ip6tables", "arptables"):
-        yield Sysctl(namespace=namespace, path=f"bridge/bridge-nf-call-{name}", value="1")
+    for path, value in _BUILT_IN.items():
+        yield Sysctl(namespace=namespace, path=path, value=value)
 
 
 def _link_settings(link: Link, settings: dict[str, str]) -> Iterator[Sysctl]:

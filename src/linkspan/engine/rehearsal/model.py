@@ -95,17 +95,17 @@ class ModelHost:
 
     def outcome(self) -> DataPlane:
         """The plane as the kernel would leave it; namespaces that are new are marked so."""
-        plane = settle(self._before, self._changed())
         return DataPlane(
             msgspec.structs.replace(item, planned=True)
             if isinstance(item, Namespace) and item.key not in self._before
             else item
-            for item in plane
+            for item in self._changed()
         )
 
     def _changed(self) -> DataPlane:
         if self._waiting:
-            self._plane = apply_to(self._plane, tuple(self._waiting))
+            changed = apply_to(self._plane, tuple(self._waiting))
+            self._plane = settle(self._plane, changed)
             self._waiting.clear()
         return self._plane
 
