@@ -19,7 +19,7 @@ from linkspan.errors import LinkspanError, NotFound, PermissionRefused
 from linkspan.inventory.naming import Named
 from linkspan.inventory.records import Container, HostView
 from linkspan.inventory.taking import take_inventory
-from linkspan.kernel.host import find_connected, observe_host
+from linkspan.kernel.host import choose_connected, observe_host
 from linkspan.kernel.machine import FoundNamespace, look_over
 from linkspan.kernel.observe import observe
 
@@ -62,7 +62,7 @@ def _find_near(
 ) -> set[tuple[int, int]]:
     """Of namespaces with their files, those that cables join to one's own."""
     files = {HOST if path is None else f"{one[0]}-{one[1]}": path for one, path in places}
-    near = find_connected(observe(files, ("links",)), {HOST})
+    near = choose_connected(files, {HOST})
     return {one for name, (one, _) in zip(files, places, strict=True) if name in near}
 
 

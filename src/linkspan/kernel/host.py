@@ -60,7 +60,7 @@ def observe_host(
         programs.forget()
         unseen = _Unseen()
         if about is not None:
-            places = _choose_connected(places, {HOST, *about})
+            places = choose_connected(places, {HOST, *about})
         with _Reading(places, ALL_PARTS, unseen) as reading:
             reading.read()
             objects = reading.objects()
@@ -207,7 +207,7 @@ def _read_rules(reading: _Reading, unseen: _Unseen) -> tuple[list[Object], set[s
     return [item for ruleset in found.values() for item in ruleset.objects], set(waiting)
 
 
-def _choose_connected(places: Mapping[str, str | None], start: set[str]) -> dict[str, str | None]:
+def choose_connected(places: Mapping[str, str | None], start: set[str]) -> dict[str, str | None]:
     """The places that a chain of cables joins to some of them."""
     visits: list[Visit] = []
     for name, path in places.items():
