@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from linkspan.analysis.addresses import to_number, to_text, version_of
-from linkspan.analysis.flow import Flow
+from linkspan.analysis.flow import EPHEMERAL, PROTOCOLS, Flow
+from linkspan.analysis.headers import Headers
+from linkspan.analysis.intervals import Intervals, interval, to_intervals, to_points
 from linkspan.analysis.journey import Stranger
 from linkspan.analysis.place import OwnAddress
 from linkspan.analysis.reach_ends import (
@@ -17,16 +19,20 @@ from linkspan.analysis.reach_ends import (
     is_private,
     listening_ports,
 )
-from linkspan.analysis.reach_outcome import Outcome, judge
+from linkspan.analysis.reach_outcome import Outcome, Reached, judge
+from linkspan.analysis.regions import explore_headers
 from linkspan.analysis.symmetry import Kinds
-from linkspan.analysis.trace import Answer
+from linkspan.analysis.trace import Answer, Disposition
 from linkspan.analysis.view import View
 from linkspan.analysis.walk import stranger_at, trace_flow
 from linkspan.dataplane.objects import HOST
 
 Ports = tuple[tuple[int, int], ...]
-WAYS_OUT = {"tcp": (80, 443), "udp": (53, 443), "sctp": ()}
-"""Ports that stand for the others where the target is anybody: the web's and the resolver's."""
+ALL = interval(1, 65535)
+_FEW = 2
+"""Ports up to which it is quicker to ask for each than to find out which are treated alike."""
+_USUAL = ("tcp", "udp")
+"""Protocols by which one asks whether there is a way out; others when they are asked for."""
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -60,9 +66,8 @@ class Asker:
         self._outside = outside
         self._protocols = protocols
         self._ports = ports
-        self._published: dict[tuple[str, str, str, int], _Told] = {}
-        owned = {port for held in kinds.published.values() for port in held}
-        self._shared_ports = sorted(kinds.host_ports - owned)
+        self._shared: dict[tuple[str, str, str], tuple[tuple[Ports, _Told], ...]] = {}
+        self._owned = to_points([port for held in kinds.published.values() for port in held])
 
     def ask(self, origin: str, target: str) -> Iterator[Asked]:
         """All that one end finds of another: namespaces, "outside" or "internet"."""
@@ -80,7 +85,7 @@ class Asker:
                 if wanted is None:
                     place = self._view.place(target)
                     wanted = tuple(listening_ports(place, text, protocol, target != HOST))
-                for ports, told in self._ask_ports(origin, target, text, protocol, wanted):
+                for ports, told in self._ask_ports(origin, text, protocol, wanted):
                     place_number = None if target == HOST else number
                     yield Asked(text, place_number, protocol, ports, None, told.outcome)
         if target != HOST and origin in (HOST, *beyond):
@@ -148,10 +153,10 @@ class Asker:
             if target == OUTSIDE:
                 stranger = stranger_at(HOST, outside.uplink, address)
             for protocol in self._protocols:
-                wanted = self._ports or WAYS_OUT.get(protocol, ())
-                for ports, told in self._ask_ports(
-                    origin, target, address, protocol, wanted, stranger
-                ):
+                if protocol not in _USUAL and len(self._protocols) > 1:
+                    continue
+                wanted = ALL if self._ports is None else to_points(self._ports)
+                for ports, told in self._ask_box(origin, address, protocol, wanted, stranger):
                     yield Asked(address, None, protocol, ports, None, told.outcome)
 
     def _ask_published(self, origin: str, target: str) -> Iterator[Asked]:
@@ -163,17 +168,27 @@ class Asker:
                 for number, port in enumerate(self._kinds.published.get(target, ())):
                     if self._ports is not None and port not in self._ports:
                         continue
-                    told = self._ask_host(origin, address, protocol, port)
+                    told = self._ask_one(origin, address, protocol, port, None)
                     if target in told.aims:
                         yield Asked(address, None, protocol, ((port, port),), number, told.outcome)
-                leading = [
-                    (port, told)
-                    for port in self._shared_ports
-                    if self._ports is None or port in self._ports
-                    if target in (told := self._ask_host(origin, address, protocol, port)).aims
-                ]
-                for ports, told in _in_ranges(leading):
-                    yield Asked(address, None, protocol, ports, None, told.outcome)
+                for ports, told in self._ask_shared(origin, address, protocol):
+                    if target in told.aims:
+                        yield Asked(address, None, protocol, ports, None, told.outcome)
+
+    def _ask_shared(
+        self, origin: str, address: str, protocol: str
+    ) -> tuple[tuple[Ports, _Told], ...]:
+        """All ports of the host that are no container's own; asked once for all targets."""
+        key = (origin, address, protocol)
+        found = self._shared.get(key)
+        if found is None:
+            wanted = ALL if self._ports is None else to_points(self._ports)
+            found = self._shared[key] = tuple(
+                (ports, told)
+                for ports, told in self._ask_box(origin, address, protocol, wanted - self._owned)
+                if told.aims - {HOST}
+            )
+        return found
 
     def _published_at(self, origin: str) -> list[str]:
         """The host's addresses at which one looks for published ports."""
@@ -191,34 +206,59 @@ class Asker:
             found += [text for text in _LOOPBACK if (version_of(text), to_number(text)) in own]
         return found
 
-    def _ask_host(self, origin: str, address: str, protocol: str, port: int) -> _Told:
-        key = (origin, address, protocol, port)
-        found = self._published.get(key)
-        if found is None:
-            found = self._published[key] = self._ask_one(origin, address, protocol, port, None)
-        return found
-
     def _ask_ports(
-        self, origin: str, target: str, address: str, protocol: str, ports: Iterable[int],
+        self, origin: str, address: str, protocol: str, ports: Sequence[int],
         stranger: Stranger | None = None,
     ) -> Iterator[tuple[Ports, _Told]]:  # fmt: skip
-        asked = [(port, self._ask_one(origin, address, protocol, port, stranger)) for port in ports]
-        return _in_ranges(asked)
+        if len(ports) > _FEW:
+            return self._ask_box(origin, address, protocol, to_points(ports), stranger)
+        return _together(
+            (interval(port, port), self._ask_one(origin, address, protocol, port, stranger))
+            for port in ports
+        )
+
+    def _ask_box(
+        self, origin: str, address: str, protocol: str, ports: Intervals,
+        stranger: Stranger | None = None,
+    ) -> Iterator[tuple[Ports, _Told]]:  # fmt: skip
+        """Ports as a set: a walk for each class of them that is treated alike."""
+        namespace, source, link = self._sender(origin, address)
+        version = version_of(address)
+        number = to_number(address)
+        box = Headers(
+            version=version,
+            protocol=PROTOCOLS[protocol],
+            source=None if source is None else interval(to_number(source), to_number(source)),
+            source_port=interval(EPHEMERAL, EPHEMERAL),
+            destination=interval(number, number),
+            destination_port=ports,
+        )
+        explored = explore_headers(self._view, namespace, box, stranger, link)
+        told = [
+            (one.headers.destination_port, self._told(one.answer, link)) for one in explored.classes
+        ]
+        told += [(rest.destination_port, _NOT_LOOKED_AT) for rest in explored.rest]
+        return _together(told)
+
+    def _sender(self, origin: str, address: str) -> tuple[str, str | None, str | None]:
+        """Where packets begin: namespace, source, and the link that they come in by."""
+        if origin not in (OUTSIDE, INTERNET):
+            return origin, None, None
+        outside = self._outside
+        assert outside is not None
+        known = outside.beside if origin == OUTSIDE else outside.beyond
+        return HOST, known[version_of(address)], outside.uplink
 
     def _ask_one(
         self, origin: str, address: str, protocol: str, port: int, stranger: Stranger | None
     ) -> _Told:
-        namespace, source, link = origin, None, None
-        if origin in (OUTSIDE, INTERNET):
-            outside = self._outside
-            assert outside is not None
-            namespace, link = HOST, outside.uplink
-            known = outside.beside if origin == OUTSIDE else outside.beyond
-            source = known[version_of(address)]
+        namespace, source, link = self._sender(origin, address)
         flow = Flow(
             source=source, destination=address, destination_port=port, protocol=protocol, link=link
         )
-        answer = trace_flow(self._view, namespace, flow, stranger)
+        return self._told(trace_flow(self._view, namespace, flow, stranger), link)
+
+    def _told(self, answer: Answer, link: str | None) -> _Told:
         return _Told(judge(answer, link is not None), self._aims(answer))
 
     def _aims(self, answer: Answer) -> frozenset[str]:
@@ -231,14 +271,19 @@ class Asker:
         return frozenset(found)
 
 
-def _in_ranges(asked: Iterable[tuple[int, _Told]]) -> Iterator[tuple[Ports, _Told]]:
-    """Ports with the same outcome together, neighbouring ones as ranges."""
-    held: dict[_Told, list[list[int]]] = {}
-    for port, told in asked:
-        ranges = held.setdefault(told, [])
-        if ranges and ranges[-1][1] == port - 1:
-            ranges[-1][1] = port
-        else:
-            ranges.append([port, port])
-    for told, ranges in held.items():
-        yield tuple((first, last) for first, last in ranges), told
+_NOT_LOOKED_AT = _Told(
+    Outcome(
+        Reached.DEPENDS, "", Disposition.UNKNOWN, "too many different ways to look at them all",
+        "", "", "", (), (),
+    ),
+    frozenset(),
+)  # fmt: skip
+
+
+def _together(asked: Iterable[tuple[Intervals, _Told]]) -> Iterator[tuple[Ports, _Told]]:
+    """Ports with the same outcome together."""
+    held: dict[_Told, list[Intervals]] = {}
+    for ports, told in asked:
+        held.setdefault(told, []).append(ports)
+    for told, parts in held.items():
+        yield tuple(to_intervals(span for part in parts for span in part)), told

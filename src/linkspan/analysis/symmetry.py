@@ -33,7 +33,7 @@ class Kinds(NamedTuple):
     `published` has the ports of the host that lead to a namespace, by their role: the same
     role is the same thing in all members of a kind. `addresses` has the addresses of each, in
     an order that is the same for all of a kind. `mentioned` are the single addresses that
-    rules, sets and gateways name, `host_ports` the ports that rules of the host name.
+    rules, sets and gateways name.
     """
 
     kinds: tuple[Kind, ...]
@@ -41,7 +41,6 @@ class Kinds(NamedTuple):
     published: dict[str, tuple[int, ...]]
     addresses: dict[str, tuple[str, ...]]
     mentioned: frozenset[tuple[int, int]]
-    host_ports: frozenset[int]
 
 
 def find_kinds(view: View, containers: Iterable[str] | None = None) -> Kinds:
@@ -153,19 +152,7 @@ class _Comparison:
             },
             {name: self._addresses_of(name) for name in self._containers},
             frozenset(names.mentioned),
-            frozenset(self._host_ports()),
         )
-
-    def _host_ports(self) -> set[int]:
-        facts = self._facts
-        terms = [*facts.with_ports, *(term for one in facts.chains for _, term in one.rules)]
-        return {
-            one.number
-            for term in terms
-            if owners_of(term)
-            for one in find_mines(term)
-            if type(one) is PublishedPort
-        }
 
     def _group(self, alone: set[str]) -> dict[str, int]:
         numbers: dict[Any, int] = {}
