@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from linkspan.analysis.trace import Disposition, Trace
+from linkspan.analysis.trace import Disposition, Trace, Verdict
 from linkspan.analysis.view import View
 from linkspan.analysis.visits import Visit, find_deciding_rule, see_visits
 from linkspan.dataplane.sightings import ANSWER, LATER, THERE, Observation
@@ -109,7 +109,11 @@ def has_arrived(view: View, trace: Trace, there: Sequence[Visit], seen: Observat
     if kind in TOLD:
         return False
     if kind == "connected":
-        return not _is_lost(view, there, seen)
+        if _is_lost(view, there, seen):
+            return False
+        # The connection that a relay opens then is another one.
+        relayed = trace.onward is None or trace.onward.verdict is Verdict.DELIVERED
+        return True if relayed else None
     if trace.sent.protocol != "udp" or not there or _is_stopped(THERE, seen):
         return False
     # Not every program answers a datagram; an answer that was seen and got lost is one.
@@ -118,8 +122,7 @@ def has_arrived(view: View, trace: Trace, there: Sequence[Visit], seen: Observat
     last = there[-1]
     if trace.disposition is Disposition.LEFT and last.left_by is not None:
         return None
-    delivered = trace.disposition is Disposition.DELIVERED
-    return delivered and last.namespace == trace.namespace and last.left_by is None
+    return trace.good and last.namespace == trace.namespace and last.left_by is None
 
 
 def _is_lost(view: View, there: Sequence[Visit], seen: Observation) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 from linkspan.analysis.flow import Flow
 from linkspan.analysis.trace import Disposition, Step, Trace
 from linkspan.analysis.view import View
+from linkspan.dataplane.links import Bridge
 from linkspan.dataplane.sightings import Headers, Ruling, Sighting
 
 _LEAVES_BY = re.compile(r"leaves by (\S+) of ")
@@ -52,7 +53,12 @@ class _Open:
         self.rules: list[str] = []
         self.stopped_by: str | None = None
 
-    def close(self) -> Visit:
+    def close(self, view: View | None = None) -> Visit:
+        if view is not None and self.left_by is not None:
+            # A bridge itself is no way out: none of its ports took the frame.
+            link = view.link(self.namespace, self.left_by)
+            if link is not None and isinstance(link.kind, Bridge):
+                self.left_by = None
         return Visit(
             namespace=self.namespace, came_by=self.came_by, left_by=self.left_by,
             entered=self.entered, left=self.left, rules=tuple(self.rules),
@@ -184,7 +190,7 @@ def see_visits(
         known.add(key)
         _see(view, made, one)
     _assign(view, made, [one for one in rulings if one.part == part])
-    return tuple(visit.close() for visit in made)
+    return tuple(visit.close(view) for visit in made)
 
 
 def _see(view: View, made: list[_Open], one: Sighting) -> None:

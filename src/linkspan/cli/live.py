@@ -63,9 +63,10 @@ def observe_and_compare(
     )  # fmt: skip
     with open_sender(paths[question.namespace], question.namespace, attempt) as ready:
         answer = question.answer(ready.sender.port)
+        ports, pairs = _find_translations(answer)
         seen = send_and_watch(
-            ready, _choose_places(question, answer), _translated_ports(answer),
-            _with_old_rules(question), timeout,
+            ready, _choose_places(question, answer), ports, pairs, _with_old_rules(question),
+            timeout,
         )  # fmt: skip
     return answer, seen, compare(question.view, question.namespace, answer, seen)
 
@@ -101,15 +102,23 @@ def _choose_places(question: Question, answer: Answer) -> dict[str, str | None]:
     return {name: paths[name] for name in names if name in paths}
 
 
-def _translated_ports(answer: Answer) -> set[int]:
-    """What translations make of the sender's port: frames are told by it."""
-    return {
-        rewrite.after.source_port
-        for trace in answer.traces
-        for hop in trace.hops
-        for rewrite in hop.rewrites
-        if rewrite.after.source_port != rewrite.before.source_port
-    }
+def _find_translations(answer: Answer) -> tuple[set[int], set[tuple[str, str, int]]]:
+    """What translations make of the sender's port, and source, destination and its port behind
+    those that may take another port: by these frames are told.
+    """
+    ports: set[int] = set()
+    pairs: set[tuple[str, str, int]] = set()
+    for trace in answer.traces:
+        hidden = False
+        for rewrite in (rewrite for hop in trace.hops for rewrite in hop.rewrites):
+            before, after = rewrite.before, rewrite.after
+            if before.source_port != after.source_port:
+                ports.add(after.source_port)
+            hidden = hidden or before.source != after.source
+            if hidden and after.source is not None:
+                port = 0 if "icmp" in after.protocol else after.destination_port
+                pairs.add((after.source, after.destination, port))
+    return ports, pairs
 
 
 def _with_old_rules(question: Question) -> set[str]:

@@ -8,7 +8,8 @@ import textwrap
 import click
 
 from linkspan.analysis import Answer
-from linkspan.analysis.comparing import Aspect, Comparison, Match, Row
+from linkspan.analysis.comparing import Aspect, Comparison, Row
+from linkspan.analysis.endings import Match
 from linkspan.cli.tables import clean
 from linkspan.dataplane.sightings import ANSWER, LATER, THERE, Observation
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 from linkspan.dataplane.sightings import Headers, Observation, Outcome, Ruling, Sighting, Tracked
 from linkspan.errors import KernelRefused, LinkspanError, NotFound
 from linkspan.kernel import namespaces
-from linkspan.kernel.livepackets import Capture
+from linkspan.kernel.livepackets import Capture, Marks
 from linkspan.kernel.livesending import Attempt, Sender
 from linkspan.kernel.netfilter.conntrack import Conntrack
 from linkspan.kernel.netfilter.flows import ConntrackEntry, ConntrackFilter, FlowTuple
@@ -63,16 +63,18 @@ def send_and_watch(
     ready: Ready,
     places: Mapping[str, str | None],
     ports: Collection[int] = (),
+    pairs: Collection[tuple[str, str, int]] = (),
     untraced: Collection[str] = (),
     timeout: float = 2.0,
 ) -> Observation:
     """Make the attempt, and watch it in `places` (namespaces by name -> file, None: own).
 
-    `ports` are what a translation is known to make of the sender's port. Rules are not traced
-    in `untraced` namespaces. The attempt counts as unanswered after `timeout` seconds.
+    `ports` are what translations are known to make of the sender's port, `pairs` source,
+    destination and its port behind translations that may give any port. Rules are not traced in
+    `untraced` namespaces. The attempt counts as unanswered after `timeout` seconds.
     Raises PermissionRefused, KernelRefused.
     """
-    watch = _Watch(ready, {ready.sender.port, *ports})
+    watch = _Watch(ready, Marks(frozenset((ready.sender.port, *ports)), frozenset(pairs)))
     try:
         for name, path in places.items():
             watch.add(name, path, name not in untraced)
@@ -80,13 +82,16 @@ def send_and_watch(
         sent = ready.sender.begin()
         outcome = watch.wait(timeout)
         tracked = watch.read_tracked()
+        own = _Own(watch.marks.ports, tracked)
     finally:
         watch.close()
     return Observation(
         sent=sent,
         outcome=outcome,
-        sightings=tuple(sorted(watch.sightings, key=lambda one: one.at)),
-        rulings=tuple(watch.rulings),
+        sightings=tuple(
+            sorted((s for s in watch.sightings if own.has(s.headers)), key=lambda one: one.at)
+        ),
+        rulings=tuple(r for r in watch.rulings if r.headers is None or own.has(r.headers)),
         tracked=tracked,
         watched=tuple(watch.captures),
         traced=tuple(name for name, trace in watch.traces.items() if trace.supported),
@@ -98,13 +103,13 @@ def send_and_watch(
 class _Watch:
     """All that is open while one flow is watched."""
 
-    def __init__(self, ready: Ready, ports: Collection[int]) -> None:
+    def __init__(self, ready: Ready, marks: Marks) -> None:
         self._sender = ready.sender
         self._version = ready.attempt.version
         self._protocol = ready.attempt.protocol
         if self._protocol == "icmp" and self._version == 6:
             self._protocol = "ipv6-icmp"
-        self._ports = ports
+        self.marks = marks
         self.captures: dict[str, Capture] = {}
         self.traces: dict[str, RuleTrace] = {}
         self._descriptors: dict[str, int] = {}
@@ -121,7 +126,7 @@ class _Watch:
             self.unseen.append(f"{name}: {error.message}")
             return
         self._descriptors[name] = descriptor
-        flow = (descriptor, name, self._version, self._protocol, self._ports)
+        flow = (descriptor, name, self._version, self._protocol, self.marks)
         self.captures[name] = Capture(*flow)
         if not trace:
             return
@@ -174,27 +179,30 @@ class _Watch:
 
     def read_tracked(self) -> tuple[Tracked, ...]:
         """What connection tracking holds of the flow now, in all namespaces."""
-        found: list[Tracked] = []
-        for name, descriptor in self._descriptors.items():
-            with contextlib.suppress(LinkspanError), Conntrack(descriptor) as table:
-                found += [_as_tracked(name, entry) for entry in self._own_entries(table)]
-        return tuple(found)
+        return tuple(_as_tracked(name, entry) for name, entry in self._entries())
 
-    def _own_entries(self, table: Conntrack) -> list[ConntrackEntry]:
-        if not table.count():
-            return []
+    def _entries(self) -> list[tuple[str, ConntrackEntry]]:
+        """The flow's entries: those with its sender's port, and those that follow from them."""
         family = "ip" if self._version == 4 else "ip6"
         protocol = "icmpv6" if self._protocol == "ipv6-icmp" else self._protocol
-        entries = table.dump(ConntrackFilter(family=family, protocol=protocol))
+        wanted = ConntrackFilter(family=family, protocol=protocol)
+        waiting: list[tuple[str, ConntrackEntry]] = []
+        for name, descriptor in self._descriptors.items():
+            with contextlib.suppress(LinkspanError), Conntrack(descriptor) as table:
+                if table.count():
+                    waiting += [(name, entry) for entry in table.dump(wanted)]
         known = {one.headers.source for one in self.sightings}
         known |= {one.headers.destination for one in self.sightings}
-        return [entry for entry in entries if self._is_own(entry, known)]
-
-    def _is_own(self, entry: ConntrackEntry, known: set[str]) -> bool:
-        """Whether an entry is the flow's: its sender's port, and an address that was seen."""
-        ends = entry.original
-        port = ends.icmp[0] if ends.icmp is not None else ends.source_port
-        return port in self._ports and bool(known & {ends.source, ends.destination})
+        found: list[tuple[str, ConntrackEntry]] = []
+        ports = set(self.marks.ports)
+        while True:
+            more = [row for row in waiting if _belongs(row[1], ports, known)]
+            if not more:
+                return found
+            found += more
+            waiting = [row for row in waiting if row not in more]
+            ports |= {_port_of(entry.reply, False) for _, entry in more}
+            known |= {end for _, one in more for end in (one.reply.source, one.reply.destination)}
 
     # The end ------------------------------------------------------------------------------
 
@@ -204,10 +212,10 @@ class _Watch:
         for name, trace in self.traces.items():
             with self._noting(f"the tables of ours in {name}"):
                 trace.close()
-        for name, descriptor in self._descriptors.items():
+        for name, entry in self._entries():
             what = f"what connection tracking has of the flow in {name}"
-            with self._noting(what), Conntrack(descriptor) as table:
-                table.delete(self._own_entries(table))
+            with self._noting(what), Conntrack(self._descriptors[name]) as table:
+                table.delete([entry])
         with ThreadPoolExecutor(_CLOSERS) as pool:
             list(pool.map(_close, self.captures.values()))
         for name, descriptor in self._descriptors.items():
@@ -233,6 +241,40 @@ class _Watch:
             yield
         except KernelRefused as error:
             self.left_over.append(f"{what}: {error.message}")
+
+
+class _Own:
+    """Which of the packets that were caught are the flow's, after all is known."""
+
+    def __init__(self, ports: Collection[int], tracked: Collection[Tracked]) -> None:
+        self._ports = ports
+        self._ends = {_ends(one) for entry in tracked for one in (entry.original, entry.reply)}
+
+    def has(self, headers: Headers) -> bool:
+        """Whether such a packet is one of the flow's; errors about it are."""
+        if headers.source_port in self._ports or headers.destination_port in self._ports:
+            return True
+        if not headers.source_port and not headers.destination_port:
+            return True
+        back = (headers.destination, headers.source)
+        ends = _ends(headers)
+        return bool({ends, (*back, ends[3], ends[2])} & self._ends)
+
+
+def _ends(headers: Headers) -> tuple[str, str, int, int]:
+    ports = headers.source_port, headers.destination_port
+    return headers.source, headers.destination, *ports
+
+
+def _port_of(ends: FlowTuple, source: bool) -> int:
+    if ends.icmp is not None:
+        return ends.icmp[0]
+    return (ends.source_port if source else ends.destination_port) or 0
+
+
+def _belongs(entry: ConntrackEntry, ports: Collection[int], known: Collection[str]) -> bool:
+    ends = entry.original
+    return _port_of(ends, True) in ports and (ends.source in known or ends.destination in known)
 
 
 def _close(one: _Closable) -> None:

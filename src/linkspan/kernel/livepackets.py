@@ -2,7 +2,8 @@
 
 A packet socket per namespace shows what each link takes in, before any rule, and what it
 sends, behind all rules (__netif_receive_skb_core and dev_queue_xmit_nit in net/core/dev.c).
-The kernel filters by the sender's port, which stays what it is through most translations.
+The kernel filters by the sender's port, which stays what it is through most translations, and
+by addresses where it may not.
 """
 
 from __future__ import annotations
@@ -32,9 +33,40 @@ _FIN, _SYN, _RESET, _ACK = 1, 2, 4, 16
 _timespec = struct.Struct("@qq")
 
 # Classic BPF (linux/filter.h).
-_LOAD_BYTE, _LOAD_HALF, _LOAD_HALF_AT, _LOAD_HEADER_LENGTH = 0x30, 0x28, 0x48, 0xB1
+_LOAD_BYTE, _LOAD_HALF, _LOAD_WORD, _LOAD_HALF_AT = 0x30, 0x28, 0x20, 0x48
+_LOAD_HEADER_LENGTH, _JUMP_ALWAYS = 0xB1, 0x05
 _AND, _JUMP_EQUAL, _JUMP_SET, _LOAD_INDEX, _RETURN = 0x54, 0x15, 0x45, 0x01, 0x06
 _Line = tuple[int, int, int, int]
+
+
+class Marks(NamedTuple):
+    """By what packets of a flow are told from all others.
+
+    `ports` are the sender's, also as translations change them; `pairs` are source, destination
+    and its port as they are behind a translation that may give any port. For an echo the
+    identifier counts as port, and the port of a pair is 0.
+    """
+
+    ports: frozenset[int]
+    pairs: frozenset[tuple[str, str, int]] = frozenset()
+
+    def by_sender(self, headers: Headers) -> bool | None:
+        """Whether the flow's sender sent such a packet; None for another flow's."""
+        if headers.source_port in self.ports:
+            return True
+        if headers.destination_port in self.ports:
+            return False
+        if (headers.source, headers.destination, headers.destination_port) in self.pairs:
+            return True
+        if (headers.destination, headers.source, headers.source_port) in self.pairs:
+            return False
+        return None
+
+    def holds_echo(self, headers: Headers) -> bool:
+        """Whether an echo request or reply is one of the flow's."""
+        ends = headers.source, headers.destination
+        near = {(*ends, 0), (*reversed(ends), 0)} & self.pairs
+        return headers.source_port in self.ports or bool(near)
 
 
 class Read(NamedTuple):
@@ -45,8 +77,8 @@ class Read(NamedTuple):
     note: str = ""
 
 
-def read_packet(data: bytes, ports: Collection[int]) -> Read | None:
-    """The part that an IP packet plays in a flow whose sender uses one of `ports`.
+def read_packet(data: bytes, marks: Marks) -> Read | None:
+    """The part that an IP packet plays in a flow.
 
     None for packets that are none of the flow's, or tell nothing (its data, its end).
     """
@@ -63,21 +95,20 @@ def read_packet(data: bytes, ports: Collection[int]) -> Read | None:
         return None
     body = data[start:]
     if protocol == _ICMP[version]:
-        return _read_icmp(version, source, destination, body, ports)
+        return _read_icmp(version, source, destination, body, marks)
     if protocol not in (6, 17) or len(body) < 4:
         return None
     one, other = struct.unpack_from("!HH", body)
-    if one not in ports and other not in ports:
-        return None
     headers = Headers(
         source=source, destination=destination, protocol=_NAMES[protocol], source_port=one,
         destination_port=other,
     )  # fmt: skip
-    if protocol == 17:
-        return Read(THERE if one in ports else ANSWER, headers)
-    if len(body) < 14:
+    by_sender = marks.by_sender(headers)
+    if by_sender is None:
         return None
-    return _read_tcp(headers, body[13], one in ports)
+    if protocol == 17 or len(body) < 14:  # of a TCP header an error quotes its beginning only
+        return Read(THERE if by_sender else ANSWER, headers)
+    return _read_tcp(headers, body[13], by_sender)
 
 
 def _read_tcp(headers: Headers, flags: int, by_sender: bool) -> Read | None:
@@ -91,7 +122,7 @@ def _read_tcp(headers: Headers, flags: int, by_sender: bool) -> Read | None:
 
 
 def _read_icmp(
-    version: int, source: str, destination: str, body: bytes, ports: Collection[int]
+    version: int, source: str, destination: str, body: bytes, marks: Marks
 ) -> Read | None:
     if len(body) < 8:
         return None
@@ -99,16 +130,16 @@ def _read_icmp(
     name = _NAMES[_ICMP[version]]
     if kind in _ECHO[version]:
         number = int.from_bytes(body[4:6], "big")
-        if number not in ports:
-            return None
         headers = Headers(
             source=source, destination=destination, protocol=name, source_port=number,
             destination_port=number,
         )  # fmt: skip
+        if not marks.holds_echo(headers):
+            return None
         return Read(THERE if kind == _ECHO[version][0] else ANSWER, headers)
     if kind not in _ERRORS[version]:
         return None
-    inner = read_packet(body[8:], ports) if len(body) > 8 else None
+    inner = read_packet(body[8:], marks) if len(body) > 8 else None
     headers = Headers(source=source, destination=destination, protocol=name)
     about = "" if inner is None else f" about {inner.headers}"
     return Read(ERROR, headers, f"{describe_error(version, kind, code)}{about}")
@@ -133,7 +164,7 @@ def describe_error(version: int, kind: int, code: int) -> str:
 # The kernel's filter -------------------------------------------------------------------
 
 
-def make_filter(version: int, protocol: str, ports: Collection[int]) -> bytes:
+def make_filter(version: int, protocol: str, marks: Marks) -> bytes:
     """Classic BPF for packets that begin with their IP header: the flow and errors about it."""
     lines: list[_Line] = []
     nibble = 0x40 if version == 4 else 0x60
@@ -141,20 +172,21 @@ def make_filter(version: int, protocol: str, ports: Collection[int]) -> bytes:
     if version == 4:
         lines += [(_LOAD_HALF, 0, 0, 6), (_JUMP_SET, 0, 1, 0x1FFF), _DROP]
         lines.append((_LOAD_HEADER_LENGTH, 0, 0, 0))
-        next_header, error_size, inner = 9, 8, 20
+        next_header, quoted = 9, 8 + 20
     else:
         lines.append((_LOAD_INDEX, 0, 0, 40))
-        next_header, error_size, inner = 6, 8, 40
+        next_header, quoted = 6, 8 + 40
     echo = protocol in ("icmp", "ipv6-icmp")
     direct = [4] if echo else [0, 2]
-    quoted = [error_size + inner + offset for offset in direct]
+    errors = _port_tests([quoted + offset for offset in direct], marks.ports)
+    own = _port_tests(direct, marks.ports) + _pair_tests(version, echo, marks)
+    own = own + errors if echo else own
     number = _ICMP[version] if echo else _PROTOCOL_NUMBERS[protocol]
-    own = _tests(direct if not echo else direct + quoted, ports)
-    lines += [(_LOAD_BYTE, 0, 0, next_header), (_JUMP_EQUAL, 0, len(own), number), *own]
+    lines += [(_LOAD_BYTE, 0, 0, next_header), (_JUMP_EQUAL, 1, 0, number)]
+    lines += [(_JUMP_ALWAYS, 0, 0, len(own)), *own]
     if not echo:
-        errors = _tests(quoted, ports)
-        lines += [(_LOAD_BYTE, 0, 0, next_header)]
-        lines += [(_JUMP_EQUAL, 0, len(errors), _ICMP[version]), *errors]
+        lines += [(_LOAD_BYTE, 0, 0, next_header), (_JUMP_EQUAL, 1, 0, _ICMP[version])]
+        lines += [(_JUMP_ALWAYS, 0, 0, len(errors)), *errors]
     lines.append(_DROP)
     return b"".join(struct.pack("=HBBI", *line) for line in lines)
 
@@ -163,13 +195,33 @@ _DROP: _Line = (_RETURN, 0, 0, 0)
 _TAKE: _Line = (_RETURN, 0, 0, _LARGEST)
 
 
-def _tests(offsets: list[int], ports: Collection[int]) -> list[_Line]:
+def _port_tests(offsets: list[int], ports: Collection[int]) -> list[_Line]:
     """Takes the packet when a half word behind the IP header is one of the ports."""
     lines: list[_Line] = []
     for offset in offsets:
         lines.append((_LOAD_HALF_AT, 0, 0, offset))
         for port in sorted(ports):
             lines += [(_JUMP_EQUAL, 0, 1, port), _TAKE]
+    return lines
+
+
+def _pair_tests(version: int, echo: bool, marks: Marks) -> list[_Line]:
+    """Takes packets between two addresses, of which the last four bytes are compared."""
+    from_offset, to_offset = (12, 16) if version == 4 else (20, 36)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    lines: list[_Line] = []
+    for source, destination, port in sorted(marks.pairs):
+        ends = [
+            int.from_bytes(socket.inet_pton(family, one)[-4:], "big")
+            for one in (source, destination)
+        ]
+        for (one, other), port_offset in ((ends, 2), (reversed(ends), 0)):
+            tests = [] if echo else [(_LOAD_HALF_AT, 0, 0, port_offset), (_JUMP_EQUAL, 0, 1, port)]
+            lines += [
+                (_LOAD_WORD, 0, 0, from_offset), (_JUMP_EQUAL, 0, 3 + len(tests), one),
+                (_LOAD_WORD, 0, 0, to_offset), (_JUMP_EQUAL, 0, 1 + len(tests), other),
+                *tests, _TAKE,
+            ]  # fmt: skip
     return lines
 
 
@@ -181,10 +233,10 @@ class Capture:
     """
 
     def __init__(
-        self, namespace: int, name: str, version: int, protocol: str, ports: Collection[int]
+        self, namespace: int, name: str, version: int, protocol: str, marks: Marks
     ) -> None:
         self.name = name
-        self._ports = ports
+        self._marks = marks
         try:
             with entered(namespace):
                 self._socket = socket.socket(
@@ -193,7 +245,7 @@ class Capture:
             try:
                 self._socket.setblocking(False)
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-                _attach(self._socket, make_filter(version, protocol, ports))
+                _attach(self._socket, make_filter(version, protocol, marks))
             except BaseException:
                 self._socket.close()
                 raise
@@ -218,7 +270,7 @@ class Capture:
                 return found
             except OSError:
                 return found  # a link went down meanwhile
-            read = read_packet(data, self._ports)
+            read = read_packet(data, self._marks)
             if read is not None:
                 found.append(
                     Sighting(

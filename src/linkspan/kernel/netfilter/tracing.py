@@ -9,14 +9,15 @@ tracking, which would switch that on where it is off.
 from __future__ import annotations
 
 import os
+import socket
 import struct
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from linkspan.dataplane.rules import Chain, Table
 from linkspan.dataplane.sightings import ERROR, Headers, Ruling
 from linkspan.errors import KernelRefused
-from linkspan.kernel.livepackets import read_packet
+from linkspan.kernel.livepackets import Marks, read_packet
 from linkspan.kernel.netfilter import batch, encode, observed
 from linkspan.kernel.netfilter.batch import FAMILIES, FAMILY_NAMES, Message, send_batch
 from linkspan.kernel.netfilter.tables import TABLE_FLAGS, create_table, delete_table
@@ -65,13 +66,13 @@ class RuleTrace:
     """
 
     def __init__(
-        self, namespace: int, name: str, version: int, protocol: str, ports: Collection[int],
+        self, namespace: int, name: str, version: int, protocol: str, marks: Marks,
         links: Mapping[int, str],
     ) -> None:  # fmt: skip
         self.name = name
         self.supported = True
         self.tables: tuple[tuple[str, str], ...] = ()
-        self._ports = ports
+        self._marks = marks
         self._links = links
         self._known: dict[int, _Known] = {}
         self._made: tuple[Table, ...] = ()
@@ -148,7 +149,7 @@ class RuleTrace:
         for table in wanted:
             messages += create_table(table, TABLE_FLAGS["owner"])
             for chain in table.chains:
-                for body in _marking(version, protocol, self._ports):
+                for body in _marking(version, protocol, self._marks):
                     messages.append(_rule(table, chain.name, body))
         failures = send_batch(self._owner, messages)
         if not failures:
@@ -213,7 +214,7 @@ class RuleTrace:
 
     def _learn(self, number: int, found: dict[int, bytes]) -> None:
         data = found[_A_NETWORK] + found.get(_A_TRANSPORT, b"")
-        read = read_packet(data, self._ports)
+        read = read_packet(data, self._marks)
         ends = [
             self._links.get(_big(found[key])) if key in found else None for key in (_A_IN, _A_OUT)
         ]
@@ -237,24 +238,54 @@ def _table(family: str, name: str, hooks: list[tuple[str, None]] | list[tuple[st
     return Table(family=family, name=name, chains=chains)
 
 
-def _marking(version: int, protocol: str, ports: Collection[int]) -> list[bytes]:
+def _marking(version: int, protocol: str, marks: Marks) -> list[bytes]:
     """Rules, as expressions, that switch tracing on for the flow and errors about it."""
     echo = protocol in ("icmp", "ipv6-icmp")
-    errors = 1 if version == 4 else 58
+    number = _NUMBERS[protocol]
+    error = 1 if version == 4 else 58
     quoted = 8 + (20 if version == 4 else 40)
     offsets = [4] if echo else [0, 2]
-    tests = [(_NUMBERS[protocol], offset) for offset in offsets]
-    tests += [(errors, quoted + offset) for offset in offsets]
-    switch = encode.constant(0, b"\1") + encode.store_meta(_META_NFTRACE, 0)
-    return [
-        encode.load_meta(_META_L4PROTO, 0)
-        + encode.compare(0, encode.EQUAL, bytes((number,)))
-        + encode.load_payload(encode.TRANSPORT_HEADER, offset, 2, 0)
-        + encode.compare(0, encode.EQUAL, struct.pack("!H", port))
-        + switch
-        for number, offset in tests
-        for port in sorted(ports)
+    rows = [[(_TRANSPORT, offset, port)] for offset in offsets for port in _packed(marks.ports)]
+    errors = [
+        [(_TRANSPORT, quoted + offset, port)] for offset in offsets for port in _packed(marks.ports)
     ]
+    rows += _pair_rows(version, echo, marks)
+    return [_switch(number, row) for row in rows] + [_switch(error, row) for row in errors]
+
+
+_TRANSPORT, _NETWORK = encode.TRANSPORT_HEADER, encode.NETWORK_HEADER
+_Test = tuple[int, int, bytes]
+"""A header, an offset in it, and the bytes that are there."""
+
+
+def _packed(ports: Iterable[int]) -> list[bytes]:
+    return [struct.pack("!H", port) for port in sorted(ports)]
+
+
+def _pair_rows(version: int, echo: bool, marks: Marks) -> list[list[_Test]]:
+    """Packets between two addresses, with the port of one of them."""
+    from_offset, to_offset = (12, 16) if version == 4 else (8, 24)
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    rows: list[list[_Test]] = []
+    for source, destination, port in sorted(marks.pairs):
+        ends = [socket.inet_pton(family, one) for one in (source, destination)]
+        for (one, other), port_offset in ((ends, 2), (reversed(ends), 0)):
+            row = [(_NETWORK, from_offset, one), (_NETWORK, to_offset, other)]
+            rows.append(row if echo else [*row, (_TRANSPORT, port_offset, struct.pack("!H", port))])
+    return rows
+
+
+def _switch(protocol: int, tests: Iterable[_Test]) -> bytes:
+    """Switches tracing on for a protocol's packets that pass all tests."""
+    parts = [
+        encode.load_meta(_META_L4PROTO, 0),
+        encode.compare(0, encode.EQUAL, bytes((protocol,))),
+    ]
+    for header, offset, data in tests:
+        parts.append(encode.load_payload(header, offset, len(data), 0))
+        parts.append(encode.compare(0, encode.EQUAL, data))
+    parts += [encode.constant(0, b"\1"), encode.store_meta(_META_NFTRACE, 0)]
+    return b"".join(parts)
 
 
 def _rule(table: Table, chain: str, expressions: bytes) -> Message:
