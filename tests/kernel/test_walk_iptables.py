@@ -105,7 +105,8 @@ def places(netns: Callable[[str], Namespace]) -> dict[str, Namespace]:
 def servers(places: dict[str, Namespace]) -> Iterator[Servers]:
     made = Servers()
     for name, protocol, port in LISTENERS:
-        made.listen(places[name].path, protocol, "0.0.0.0", port)
+        one = Listener(namespace=name, protocol=protocol, address="0.0.0.0", port=port)
+        made.listen(places[name].path, one)
     yield made
     made.close()
 

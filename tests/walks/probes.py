@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.places import open_socket
+from linkspan.analysis import Flow
+from linkspan.analysis.relay import relayed_flow
+from linkspan.dataplane import Listener
 
 _GREETING = b"here\n"
+RELAY_TIMEOUT = 2.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Probe:
 
 def ask(probe: Probe, timeout: float) -> str:
     """ "ok", or why not: refused, unreachable, timeout, reset."""
+    if probe.protocol == "icmp":
+        return _ask_for_echo(probe, timeout)
     family = socket.AF_INET6 if ":" in probe.address else socket.AF_INET
     kind = socket.SOCK_STREAM if probe.protocol == "tcp" else socket.SOCK_DGRAM
     with open_socket(Path(probe.path), family, kind) as client:
@@ -50,6 +56,27 @@ def ask(probe: Probe, timeout: float) -> str:
             return _WORDS.get(error.errno or 0, str(error))
 
 
+def _ask_for_echo(probe: Probe, timeout: float) -> str:
+    """As ping does; an answer from another address than was asked is none."""
+    family, protocol, kind = socket.AF_INET, socket.IPPROTO_ICMP, b"\x08"
+    if ":" in probe.address:
+        family, protocol, kind = socket.AF_INET6, socket.IPPROTO_ICMPV6, b"\x80"
+    with open_socket(Path(probe.path), family, socket.SOCK_DGRAM, protocol) as client:
+        client.settimeout(timeout)
+        try:
+            client.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", probe.source_port))
+            client.connect((probe.address, 0))
+            client.send(kind + b"\0\0\0\0\0\0\1hello")
+            while True:
+                answer, sender = client.recvfrom(64)
+                if sender[0] == probe.address and answer[0] in (0, 129):
+                    return "ok"
+        except TimeoutError:
+            return "timeout"
+        except OSError as error:
+            return _WORDS.get(error.errno or 0, str(error))
+
+
 _WORDS = {
     errno.ECONNREFUSED: "refused", errno.ECONNRESET: "reset", errno.EHOSTUNREACH: "unreachable",
     errno.ENETUNREACH: "unreachable", errno.EACCES: "unreachable", errno.EINVAL: "unreachable",
@@ -62,6 +89,14 @@ def ask_all(probes: list[Probe], timeout: float) -> list[str]:
         return list(pool.map(lambda probe: ask(probe, timeout), probes))
 
 
+def _relay(connection: socket.socket, path: str, onward: Flow) -> None:
+    """Pass a greeting on from where a connection of one's own leads to, as docker-proxy does."""
+    probe = Probe("", path, onward.destination, onward.destination_port, onward.protocol, 0)
+    with connection, contextlib.suppress(OSError):
+        if ask(probe, RELAY_TIMEOUT) == "ok":
+            connection.sendall(_GREETING)
+
+
 class Servers:
     """Sockets that greet everybody, in many namespaces, on one thread."""
 
@@ -72,23 +107,26 @@ class Servers:
         self._thread = threading.Thread(target=self._serve, name="walk-servers")
         self._thread.start()
 
-    def listen(self, path: str, protocol: str, address: str, port: int) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    def listen(self, path: str, one: Listener) -> None:
+        family = socket.AF_INET6 if ":" in one.address else socket.AF_INET
+        kind = socket.SOCK_STREAM if one.protocol == "tcp" else socket.SOCK_DGRAM
         server = open_socket(Path(path), family, kind)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        server.bind((address, port))
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not one.dual_stack)
+        if one.link is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, one.link.encode())
+        server.bind((one.address, one.port))
         if kind == socket.SOCK_STREAM:
             server.listen(64)
         server.setblocking(False)
-        self._selector.register(server, selectors.EVENT_READ)
+        onward = relayed_flow(one.processes)
+        self._selector.register(server, selectors.EVENT_READ, (path, onward) if onward else None)
 
     def _serve(self) -> None:
         while True:
             for key, _ in self._selector.select():
-                one = key.fileobj
+                one, onward = key.fileobj, key.data
                 if one is self._waker:
                     return
                 assert isinstance(one, socket.socket)
@@ -98,6 +136,10 @@ class Servers:
                         one.sendto(_GREETING, client)
                     else:
                         connection, _ = one.accept()
+                        if onward is not None:
+                            relay = threading.Thread(target=_relay, args=(connection, *onward))
+                            relay.start()
+                            continue
                         with connection:
                             connection.sendall(_GREETING)
 

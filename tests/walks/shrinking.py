@@ -9,7 +9,7 @@ from dataclasses import replace
 import msgspec
 
 from linkspan.analysis import Flow
-from linkspan.dataplane import Element, Object, Rule, Sysctl, Table
+from linkspan.dataplane import Element, FdbEntry, Neighbour, Object, Route, Rule, Sysctl, Table
 from linkspan.dataplane.ruletext import ruleset_text
 from walks.probes import Probe
 from walks.worlds import World, in_kernel, look_again
@@ -41,12 +41,14 @@ def shrink(world: World, probe: Probe, own_path: str) -> str:
 
 def describe(world: World) -> str:
     """The firewall as text, and every setting and policy rule."""
-    lines = [repr(o) for o in world.topology.objects if isinstance(o, (Sysctl, Rule))]
+    kept = (Sysctl, Rule, FdbEntry, Neighbour)
+    lines = [repr(o) for o in world.topology.objects if isinstance(o, kept)]
     elements = [item for item in world.firewall if isinstance(item, Element)]
     for item in world.firewall:
         if isinstance(item, Table):
             own = [one for one in elements if one.namespace == item.namespace]
             lines.append(f"# {item.namespace}\n{ruleset_text(item, own)}")
+    lines += [f"# {saved.namespace}: {saved.program}\n{saved.text}" for saved in world.saved]
     return "\n".join(lines)
 
 
@@ -77,15 +79,19 @@ def _smaller(world: World) -> Iterator[World]:
                 changed = msgspec.structs.replace(chain, rules=rules)
                 chains = tuple(changed if one is chain else one for one in table.chains)
                 yield _replaced(world, table, msgspec.structs.replace(table, chains=chains))
+    for place, saved in enumerate(world.saved):
+        others = [*world.saved[:place], *world.saved[place + 1 :]]
+        yield replace(world, saved=others)
+        for number in range(len(saved.rules)):
+            yield replace(world, saved=[*others, saved.without(number)])
     for item in world.topology.objects:
-        if isinstance(item, (Sysctl, Rule)):
+        if isinstance(item, (Sysctl, Rule, FdbEntry, Neighbour, Route)):
             objects: list[Object] = [one for one in world.topology.objects if one is not item]
-
-            yield World(replace(world.topology, objects=objects), world.firewall, world.listeners)
+            yield replace(world, topology=replace(world.topology, objects=objects))
 
 
 def _with(world: World, firewall: list[Object]) -> World:
-    return World(world.topology, firewall, world.listeners)
+    return replace(world, firewall=firewall)
 
 
 def _replaced(world: World, old: Table, new: Table) -> World:

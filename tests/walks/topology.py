@@ -74,7 +74,7 @@ def _length(world: Topology) -> int:
     return 24 if world.version == 4 else 64
 
 
-def _address(world: Topology, namespace: str, link: str, number: int, host: int) -> None:
+def add_address(world: Topology, namespace: str, link: str, number: int, host: int) -> None:
     text = in_subnet(world, number, host)
     world.objects.append(
         Address(
@@ -101,7 +101,7 @@ def _make_bridge(rng: random.Random, world: Topology, number: int, members: list
         )
     )
     if rng.random() < 0.9:
-        _address(world, HOST, name, net, 1)
+        add_address(world, HOST, name, net, 1)
     for place, member in enumerate(members, 2):
         port, inner = f"p{number}{member}", f"eth{number}"
         flags = BridgePort(hairpin=rng.random() < 0.4 or None, isolated=rng.random() < 0.25 or None)
@@ -122,9 +122,9 @@ def _make_bridge(rng: random.Random, world: Topology, number: int, members: list
         )
         world.links[HOST].append(port)
         world.links[member].append(inner)
-        _address(world, member, inner, net, place)
+        add_address(world, member, inner, net, place)
         if rng.random() < 0.15:
-            _address(world, member, inner, net, place + 100)
+            add_address(world, member, inner, net, place + 100)
 
 
 def _make_cable(
@@ -147,7 +147,7 @@ def _make_cable(
     )
     for place, (namespace, link) in enumerate(((one, first), (other, second)), 1):
         world.links[namespace].append(link)
-        _address(world, namespace, link, net, place)
+        add_address(world, namespace, link, net, place)
 
 
 def _default(world: Topology) -> str:

@@ -6,12 +6,12 @@ are decided for that packet only and kept for the rest (net/netfilter/nf_conntra
 
 from __future__ import annotations
 
-from linkspan.analysis.packet import ACK, ECHO_REPLY, ECHO_REQUEST, SYN, Packet
+from linkspan.analysis.packet import ACK, ANSWERS, ECHO_REPLY, ECHO_REQUEST, SYN, Packet
 from linkspan.analysis.traced import is_traced
 from linkspan.analysis.values import CT_STATUSES
 
 Ends = tuple[int, int, int, int, int, int]
-"""Version, protocol, source, its port, destination, its port."""
+"""Version, protocol, source, its port, destination, its port: see Packet.ends."""
 
 
 class Connection:
@@ -38,6 +38,8 @@ class Connection:
 def inverted(ends: Ends) -> Ends:
     """The ends of the answer."""
     version, protocol, source, source_port, destination, destination_port = ends
+    if protocol in (1, 58, 1 | ANSWERS, 58 | ANSWERS):
+        protocol ^= ANSWERS
     return version, protocol, destination, destination_port, source, source_port
 
 

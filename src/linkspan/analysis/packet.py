@@ -14,6 +14,7 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 SYN, ACK = 2, 16
 ECHO_REPLY, ECHO_REQUEST = {4: 0, 6: 129}, {4: 8, 6: 128}
 SOLICIT, ADVERTISE = 135, 136
+ANSWERS = 0x100
 
 
 class Carried(NamedTuple):
@@ -33,7 +34,8 @@ class Packet:
 
     __slots__ = (
         "carried", "connection", "destination", "destination_mac", "destination_port",
-        "direction", "ether_type", "flags", "icmp_type", "input_link", "late_priority", "mark",
+        "direction", "ether_type", "flags", "icmp_type", "input_link", "late_priority", "local_link",
+        "mark",
         "namespace", "operation", "output_link", "passed_prerouting", "port", "protocol",
         "route_kept", "source", "source_mac", "source_port", "state", "version", "vlan",
     )  # fmt: skip
@@ -64,6 +66,8 @@ class Packet:
         """Where a bridge's own prerouting goes on behind the IP hooks."""
         self.route_kept = False
         """It came over the loopback link, with the route that it was sent by."""
+        self.local_link = ""
+        """Then: the link that has the address, which is the one that its socket sees."""
         self.carried: Carried | None = None
 
     def copy(self) -> Packet:
@@ -106,9 +110,16 @@ class Packet:
 
     @property
     def ends(self) -> tuple[int, int, int, int, int, int]:
-        """Version, protocol, source, its port, destination, its port."""
+        """Version, protocol, source, its port, destination, its port.
+
+        An echo reply counts as of another protocol than its request: one to oneself has the
+        same addresses in both directions.
+        """
+        protocol = self.protocol
+        if self.icmp_type is not None and self.icmp_type == ECHO_REPLY[self.version]:
+            protocol |= ANSWERS
         return (
-            self.version, self.protocol, self.source, self.source_port, self.destination,
+            self.version, protocol, self.source, self.source_port, self.destination,
             self.destination_port,
         )  # fmt: skip
 

@@ -91,6 +91,9 @@ def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> W
         destination = int(destination)
     for length, route in _applicable(held.candidates(destination, query.version), query):
         if route.type in REFUSALS or route.type == "throw":
+            bound = query.output_link
+            if query.version == 6 and bound is not None and (route.link or LOOPBACK) != bound:
+                continue  # RT6_LOOKUP_F_IFACE: such a route is one of lo
             return Way(route.type, None, None, route, length, describe_route(route))
         hops = _usable_hops(place, route, query)
         if not hops:

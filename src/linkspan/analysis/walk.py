@@ -38,7 +38,8 @@ from linkspan.errors import NotFound
 
 MOST_WAYS = 32
 """Ways that are walked at most; with more the answer says that it is not complete."""
-_MOST_RELAYS = 3
+_MOST_RELAYS = 8
+"""Relays one behind the other; with more they are taken to lead to each other."""
 
 _STAGES: Mapping[str, Callable[[Journey, Packet, str], Outcome]] = {
     "send": lambda journey, packet, link: ip.send(journey, packet, link or None),
@@ -130,7 +131,11 @@ def _trace_once(
             later = _with(later, reply=_trace(data, data.journey.sent or sent.inverted()))
         main = _with(main, follow_up=later)
     onward = relayed_flow(there.ending.processes)
-    if onward is not None and relays:
+    if onward is not None and not relays:
+        return _with(
+            main, disposition=Disposition.LOOP, reason="relays lead to each other without an end"
+        )
+    if onward is not None:
         main = _with(
             main, onward=trace_flow(view, there.ending.namespace, onward, relays=relays - 1)
         )
@@ -198,8 +203,9 @@ def _answer(there: Leg, opening: Packet, came_by: str | None, flags: int = SYN |
         packet.source_mac, packet.destination_mac = STRANGER_MAC, arrived.source_mac
         packet.vlan = arrived.vlan
         return _walk(journey, Next("receive", packet, link))
-    _choose_own_source(journey, packet, there.journey.listener)
-    return _walk(journey, Next("send", packet, ""))
+    listener = there.journey.listener
+    _choose_own_source(journey, packet, listener)
+    return _walk(journey, Next("send", packet, (listener and listener.link) or ""))
 
 
 def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | None) -> None:
@@ -209,7 +215,9 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
     if packet.protocol != 17 or listener is None or to_number(listener.address) != 0:
         return
     place = journey.place(packet)
-    query = Query(packet.version, packet.destination, protocol=17)
+    query = Query(
+        packet.version, packet.destination, protocol=17, output_link=listener.link,
+    )  # fmt: skip
     way = find_way(place, query, journey.choices)
     refused = way is None or way.type in REFUSALS
     if packet.version == 6 and refused:
