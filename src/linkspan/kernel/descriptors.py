@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple
 
+from linkspan.errors import LinkspanError
+from linkspan.kernel.namespaces import identity, opened
+
 _SOCKET, _NAMESPACE = "socket:[", "net:["
-_GONE_MEANWHILE = (FileNotFoundError, ProcessLookupError)
 
 
 class OpenFiles(NamedTuple):
@@ -30,6 +33,7 @@ def read_open_files() -> OpenFiles:
     sockets: dict[int, list[int]] = {}
     namespaces: dict[int, list[tuple[int, int]]] = {}
     unreadable = 0
+    device = os.stat("/proc/thread-self/ns/net").st_dev
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
@@ -55,6 +59,10 @@ def read_open_files() -> OpenFiles:
                 elif target.startswith(_NAMESPACE):
                     inode = int(target[len(_NAMESPACE) : -1])
                     namespaces.setdefault(inode, []).append((pid, int(descriptor)))
+                elif target == "/" or "netns" in target:
+                    held = _namespace_in(f"/proc/{name}/fd/{descriptor}", device)
+                    if held is not None:
+                        namespaces.setdefault(held, []).append((pid, int(descriptor)))
         except PermissionError:
             unreadable += 1
         except OSError:
@@ -62,3 +70,14 @@ def read_open_files() -> OpenFiles:
         finally:
             os.close(folder)
     return OpenFiles(sockets, namespaces, unreadable)
+
+
+def _namespace_in(path: str, device: int) -> int | None:
+    """The network namespace that an open file is, when it was opened by a mount: it is shown
+    by the mount's path, and as "/" when that is gone.
+    """
+    with contextlib.suppress(OSError, LinkspanError):
+        if os.stat(path).st_dev == device:
+            with opened(path) as descriptor:
+                return identity(descriptor)
+    return None

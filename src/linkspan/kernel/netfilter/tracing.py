@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -210,6 +211,7 @@ class RuleTrace:
             in_link=known.in_link,
             out_link=known.out_link,
             headers=known.headers,
+            at=time.time(),
         )
 
     def _learn(self, number: int, found: dict[int, bytes]) -> None:
