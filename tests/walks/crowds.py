@@ -74,7 +74,8 @@ class Crowd:
 
 
 def address(member: Member, bridge: int) -> str:
-    return f"10.{20 + bridge}.0.{10 + int(member.name[1:])}"
+    number = int(member.name[1:])
+    return f"10.{20 + bridge}.{number // 200}.{10 + number % 200}"
 
 
 def address6(member: Member, bridge: int) -> str:
@@ -82,7 +83,8 @@ def address6(member: Member, bridge: int) -> str:
 
 
 def mac(member: Member, bridge: int, side: int = 0) -> str:
-    return f"02:00:0{side}:{bridge:02x}:00:{int(member.name[1:]):02x}"
+    number = int(member.name[1:])
+    return f"02:00:0{side}:{bridge:02x}:{number // 256:02x}:{number % 256:02x}"
 
 
 def make_crowd(
@@ -122,6 +124,7 @@ def _make_host(rng: random.Random, crowd: Crowd, odd: bool) -> None:
         Link(name="up0", kind=Physical(), up=True, mac="02:00:09:00:00:01"),
         Address(link="lo", address="127.0.0.1/8"), Address(link="up0", address="192.0.2.10/24"),
         Address(link="up0", address="2001:db8:1::10/64"),
+        Address(link="up0", address="fe80::10/64"),
         Route(destination="0.0.0.0/0", gateway="192.0.2.1", link="up0"),
         Route(destination="::/0", gateway="2001:db8:1::1", link="up0"),
         Sysctl(path="ipv4/ip_forward", value="1"),
@@ -140,7 +143,7 @@ def _make_host(rng: random.Random, crowd: Crowd, odd: bool) -> None:
     for bridge in range(crowd.bridges):
         crowd.put(
             Link(name=f"br{bridge}", kind=Bridge(), up=True, mac=f"02:00:08:00:00:{bridge:02x}"),
-            Address(link=f"br{bridge}", address=f"10.{20 + bridge}.0.1/24"),
+            Address(link=f"br{bridge}", address=f"10.{20 + bridge}.0.1/16"),
             Address(link=f"br{bridge}", address=f"fd00:{20 + bridge}::1/64"),
             Address(link=f"br{bridge}", address=f"fe80::{bridge + 1}/64"),
         )  # fmt: skip
@@ -167,10 +170,11 @@ def _make_member(
                 kind=Veth(peer_name=link, peer_namespace=name),
             ),
             Link(
-                namespace=name, name=link, up=not odd or rng.random() > 0.03 * crowd.oddness, master="",
-                mac=mac(member, bridge), kind=Veth(peer_name=port, peer_namespace=HOST),
+                namespace=name, name=link, mac=mac(member, bridge), master="",
+                up=not odd or rng.random() > 0.03 * crowd.oddness,
+                kind=Veth(peer_name=port, peer_namespace=HOST),
             ),
-            Address(namespace=name, link=link, address=f"{address(member, bridge)}/24"),
+            Address(namespace=name, link=link, address=f"{address(member, bridge)}/16"),
             Address(namespace=name, link=link, address=f"{address6(member, bridge)}/64"),
         )  # fmt: skip
         number = int(member.name[1:])
@@ -183,7 +187,11 @@ def _make_member(
         Route(namespace=name, destination="0.0.0.0/0", gateway=f"10.{20 + first}.0.1"),
         Route(namespace=name, destination="::/0", gateway=f"fd00:{20 + first}::1", link="eth0"),
     )
-    ports = [80, 8080] if not odd or rng.random() > 0.2 * crowd.oddness else rng.sample([80, 443, 5432], 2)
+    ports = (
+        [80, 8080]
+        if not odd or rng.random() > 0.2 * crowd.oddness
+        else rng.sample([80, 443, 5432], 2)
+    )
     for port in ports[:services]:
         crowd.put(_listener(member, "tcp", port))
     if odd and rng.random() < 0.3 * crowd.oddness:
@@ -241,9 +249,9 @@ def _linkspan(rng: random.Random, crowd: Crowd) -> None:
         name = f"br{bridge}"
         crowd.put(
             firewall.inet("bridges", name), firewall.inet("open", name, name),
-            firewall.inet("members", f"10.{20 + bridge}.0.0/24", name),
+            firewall.inet("members", f"10.{20 + bridge}.0.0/16", name),
             firewall.inet("members6", f"fd00:{20 + bridge}::/64", name),
-            firewall.inet("masquerade4", f"10.{20 + bridge}.0.0/24"),
+            firewall.inet("masquerade4", f"10.{20 + bridge}.0.0/16"),
             firewall.inet("masquerade6", f"fd00:{20 + bridge}::/64"),
             Sysctl(path=f"ipv4/conf/{name}/route_localnet", value="1"),
         )  # fmt: skip
@@ -326,7 +334,7 @@ def _docker(rng: random.Random, crowd: Crowd) -> None:
     ]  # fmt: skip
     masquerades = [
         rule(
-            Match(Payload("ip", "saddr"), f"10.{20 + number}.0.0/24"),
+            Match(Payload("ip", "saddr"), f"10.{20 + number}.0.0/16"),
             Match(Meta("oifname"), f"br{number}", "!="), Nat("masquerade"),
         )
         for number in range(crowd.bridges)
@@ -371,7 +379,7 @@ def _cni(rng: random.Random, crowd: Crowd) -> None:
             Chain(
                 name=name,
                 rules=(
-                    rule(Match(Payload("ip", "daddr"), f"10.{20 + member.bridges[0]}.0.0/24"),
+                    rule(Match(Payload("ip", "daddr"), f"10.{20 + member.bridges[0]}.0.0/16"),
                          Verdict("accept")),
                     rule(Match(Payload("ip", "daddr"), "224.0.0.0/4", "!="), Nat("masquerade")),
                 ),

@@ -13,7 +13,7 @@ from linkspan.analysis.addresses import is_multicast
 from linkspan.analysis.choices import Choices
 from linkspan.analysis.conntrack import Connection
 from linkspan.analysis.flow import WITH_PORTS
-from linkspan.analysis.packet import BROADCAST, Packet
+from linkspan.analysis.packet import ADVERTISE, BROADCAST, Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.routing import Query, address_type, find_way
 from linkspan.analysis.traced import Traced
@@ -209,6 +209,13 @@ def _icmp_type(version: int) -> Load:
     return icmp_type
 
 
+def _advertised(packet: Packet) -> Value:
+    """The address that neighbour discovery is about: an answer comes from it (RFC 4861, 7.2.4)."""
+    if packet.version != 6 or packet.protocol != 58 or packet.ether_type == "arp":
+        return MISSING
+    return packet.source if packet.icmp_type == ADVERTISE else UNKNOWN
+
+
 def _ether(load: Load) -> Load:
     """Link headers are there once a packet came in by a link, or leaves by a bridge's port."""
 
@@ -245,6 +252,7 @@ _PAYLOAD: dict[tuple[str, str], Field] = {
     ("arp", "plen"): Field(_of_arp(lambda packet: 4), "integer"),
     ("icmp", "type"): Field(_icmp_type(4), "icmp_type"),
     ("icmpv6", "type"): Field(_icmp_type(6), "icmpv6_type"),
+    ("icmpv6", "taddr"): Field(_advertised, "ipv6_addr"),
     ("icmp", "code"): Field(lambda packet: 0 if packet.protocol == 1 else MISSING, "integer"),
     ("icmpv6", "code"): Field(lambda packet: 0 if packet.protocol == 58 else MISSING, "integer"),
     ("tcp", "flags"): Field(

@@ -177,10 +177,11 @@ def _ask(
     for heard in spread(journey, asking, link, wanted):
         if heard.namespace is None:
             stranger = journey.stranger
-            if stranger is None or stranger[:2] != (heard.frame.namespace, heard.link):
-                outside = True
-            elif stranger.address == address:
+            here = stranger is not None and stranger[:2] == (heard.frame.namespace, heard.link)
+            if stranger is not None and here and stranger.address == address:
                 answers.append(STRANGER_MAC)
+            else:
+                outside = True  # a stranger is not alone on his segment: a router is there too
             continue
         there = view.place(heard.namespace)
         mac = there.mac(heard.link)

@@ -14,7 +14,7 @@ from linkspan.analysis.addresses import version_of
 from linkspan.analysis.flow import Flow
 from linkspan.analysis.reach_asking import Asked, Asker
 from linkspan.analysis.reach_ends import INTERNET, OUTSIDE, Outside, find_outside
-from linkspan.analysis.reach_outcome import Reached
+from linkspan.analysis.reach_outcome import Outcome, Reached
 from linkspan.analysis.symmetry import Kinds, find_kinds
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.view import View
@@ -277,8 +277,15 @@ def _finding(
         why=outcome.why,
         rule=outcome.rule,
         source=outcome.source,
-        lands="" if outcome.lands == pair[1] or outcome.verdict is Reached.BLOCKED
-        else outcome.lands,
+        lands=_elsewhere(outcome, pair[1]),
         depends_on=outcome.depends_on,
         not_understood=outcome.not_understood,
     )  # fmt: skip
+
+
+def _elsewhere(outcome: Outcome, target: str) -> str:
+    """The namespace that gets the packet, where that is not the one that was meant."""
+    blocked = outcome.verdict is Reached.BLOCKED
+    if blocked or outcome.disposition is Disposition.LEFT or outcome.lands == target:
+        return ""
+    return outcome.lands

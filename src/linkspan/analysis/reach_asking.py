@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from linkspan.analysis.addresses import to_number, to_text, version_of
+from linkspan.analysis.addresses import is_loopback, to_number, to_text, version_of
 from linkspan.analysis.flow import EPHEMERAL, PROTOCOLS, Flow
 from linkspan.analysis.headers import Headers
 from linkspan.analysis.intervals import Intervals, interval, to_intervals, to_points
@@ -266,7 +266,11 @@ class Asker:
         found: set[str] = set()
         for trace in answer.traces:
             end = trace if trace.onward is None else trace.onward.first
-            key = (end.arrived.version, to_number(end.arrived.destination))
+            number = to_number(end.arrived.destination)
+            if is_loopback(number, end.arrived.version):
+                found.add(end.namespace)
+                continue
+            key = (end.arrived.version, number)
             found.update(self._view.owners.get(key, ()))
         return frozenset(found)
 

@@ -1,0 +1,382 @@
+"""The matrix as text: small ones with ports in their cells, large ones as a list."""
+
+from __future__ import annotations
+
+import shutil
+import string
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+from msgspec.structs import replace
+
+from linkspan.analysis.intervals import Intervals, to_intervals, to_points
+from linkspan.analysis.reach import HOST, INTERNET, OUTSIDE, Finding, Group, Reach, Reached
+from linkspan.analysis.reach_ends import is_private
+from linkspan.cli.reach import Names
+from linkspan.cli.reachlabels import label, ports_text
+from linkspan.cli.tables import clean, print_table
+
+_WIDTH = 100
+_NOBODY = "."
+_BLOCKED = "-"
+_ENDS = (HOST, OUTSIDE, INTERNET)
+_MOST_FACTS = 12
+_MOST_NAMED = 5
+"""Ends that are named where nothing is reachable; more are counted."""
+_LETTERS = string.ascii_letters
+
+
+def print_matrix(found: Reach, names: Names, only: str | None) -> None:
+    """What each kind reaches of each other, the legend, and what is worth a look."""
+    origins, targets = list(found.origins), list(found.targets)
+    labels = {group.name: label(map(names.of, group.members)) for group in (*origins, *targets)}
+    cells = _cells(found, only)
+    _print_head(found)
+    heads = [labels[group.name] for group in targets]
+    grid = _grid(origins, heads, labels, [[_text(cells, o, t) for t in targets] for o in origins])
+    if max(map(len, grid), default=0) <= _line_width():
+        click.echo("\n".join(grid))
+    else:
+        _print_codes(origins, targets, labels, cells)
+        _print_published(found, labels, only)
+    click.echo("")
+    _print_legend(found, cells, only)
+    facts = list(dict.fromkeys(_facts(found, labels)))
+    for fact in facts[:_MOST_FACTS]:
+        _wrapped("* ", fact)
+    if len(facts) > _MOST_FACTS:
+        click.echo(f"* and {len(facts) - _MOST_FACTS} more: -v shows all")
+
+
+def _line_width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
+
+
+def _print_head(found: Reach) -> None:
+    groups = {g.name: g for g in (*found.origins, *found.targets) if g.name not in _ENDS}
+    kinds = len(groups)
+    count = len({member for group in groups.values() for member in group.members})
+    words = [f"{count} container{'' if count == 1 else 's'}"]
+    if kinds < count:
+        words.append(f"of {kinds} kind{'' if kinds == 1 else 's'}")
+    if found.uplink is not None:
+        beside = ", ".join(found.beside.values()) or "none"
+        words.append(f"- outside: {beside} on {clean(found.uplink)}")
+        if found.beyond:
+            words.append(f"- internet: {', '.join(found.beyond.values())}")
+    click.echo(" ".join(words))
+    click.echo("")
+
+
+# Cells --------------------------------------------------------------------------------
+
+
+def _cells(found: Reach, only: str | None) -> dict[tuple[str, str], str]:
+    """The text of each cell: the ports that are reachable, in one way or another."""
+    targets = {group.name: group for group in found.targets}
+    held: dict[tuple[str, str], list[Finding]] = {}
+    for one in found.findings:
+        if one.published_number is not None:
+            one = replace(one, ports=tuple(_all_ports(one, targets[one.target])))
+        held.setdefault((one.origin, one.target), []).append(one)
+    return {key: _cell(findings, only) for key, findings in held.items()}
+
+
+def _cell(findings: list[Finding], only: str | None) -> str:
+    wanted = Reached.BLOCKED if only == "blocked" else Reached.REACHABLE
+    others = [one for one in findings if not one.same]
+    itself = [one for one in findings if one.same]
+    main = others or itself
+    text = _reached_text(main, wanted)
+    if others and itself:
+        own = _reached_text(itself, wanted)
+        if own != text:
+            text = f"{text} (itself {own})"
+    return text
+
+
+def _reached_text(findings: list[Finding], wanted: Reached) -> str:
+    """Ports at a target's own addresses, then those of the host that lead there."""
+    parts = []
+    for published in (False, True):
+        rows = [one for one in findings if _is_published(one) is published]
+        for protocol in ("tcp", "udp", "sctp"):
+            mine = [one for one in rows if one.protocol == protocol]
+            sure = [one for one in mine if one.verdict is wanted]
+            perhaps = [one for one in mine if one.verdict is Reached.DEPENDS]
+            known = to_intervals(span for one in sure for span in one.ports)
+            open_ = to_intervals(span for one in perhaps for span in one.ports) - known
+            parts += _port_words(known, protocol, published)
+            parts += [f"~{word}" for word in _port_words(open_, protocol, published)]
+    return " ".join(dict.fromkeys(parts)) or (_BLOCKED if findings else _NOBODY)
+
+
+def _is_published(one: Finding) -> bool:
+    """Whether a finding is about a port of the host that leads to a container."""
+    return one.address_number is None and one.target not in _ENDS
+
+
+def _port_words(ports: Intervals, protocol: str, published: bool) -> list[str]:
+    mark = ":" if published else ""
+    return [f"{mark}{text}{_ending(protocol)}" for text in ports_text(list(ports))]
+
+
+# Drawing ------------------------------------------------------------------------------
+
+
+def _grid(
+    origins: Sequence[Group], heads: Sequence[str], labels: dict[str, str],
+    rows: Sequence[Sequence[str]],
+) -> list[str]:  # fmt: skip
+    lines = [["from \\ to", *heads]]
+    lines += [[labels[one.name], *row] for one, row in zip(origins, rows, strict=True)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(heads) + 1)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+
+
+def _text(cells: dict[tuple[str, str], str], origin: Group, target: Group) -> str:
+    if origin.name == target.name and len(origin.members) == 1 and origin.name in _ENDS:
+        return ""
+    if origin.name in (OUTSIDE, INTERNET) and target.name in (OUTSIDE, INTERNET):
+        return ""
+    return cells.get((origin.name, target.name), _NOBODY)
+
+
+def _print_codes(
+    origins: Sequence[Group], targets: Sequence[Group], labels: dict[str, str],
+    cells: dict[tuple[str, str], str],
+) -> None:  # fmt: skip
+    """A letter for each set of ports, and numbers instead of the names above; a list where even
+    that is too wide.
+    """
+    texts = [[_without_published(_text(cells, one, other)) for other in targets] for one in origins]
+    letters = iter(_LETTERS)
+    codes = {_BLOCKED: _BLOCKED, _NOBODY: _NOBODY, "": ""}
+    for text in dict.fromkeys(text for row in texts for text in row):
+        codes.setdefault(text, next(letters, "?") if text not in codes else "")
+    numbers = {group.name: number for number, group in enumerate(targets, 1)}
+    numbered = {
+        group.name: f"{numbers[group.name]:>3}  {labels[group.name]}"
+        if group.name in numbers
+        else labels[group.name]
+        for group in origins
+    }
+    heads = [
+        group.name[:3] if group.name in _ENDS else str(numbers[group.name]) for group in targets
+    ]
+    grid = _grid(origins, heads, numbered, [[codes[text] for text in row] for row in texts])
+    if "?" in codes.values() or max(map(len, grid)) > _line_width():
+        _print_lists(origins, targets, labels, texts)
+        return
+    click.echo("\n".join(grid))
+    click.echo("")
+    for text, code in codes.items():
+        if code not in ("", _BLOCKED, _NOBODY):
+            _wrapped(f"{code}  ", text)
+    for group in targets:
+        if group.name not in {one.name for one in origins}:
+            _wrapped(f"{numbers[group.name]:>3}  ", labels[group.name])
+
+
+def _without_published(text: str) -> str:
+    """The part of a cell about a target's own addresses."""
+    if not text or ":" not in text:
+        return text
+    words = [word for word in text.split(" ") if not word.lstrip("~").startswith(":")]
+    return " ".join(words) or _BLOCKED
+
+
+def _print_published(found: Reach, labels: dict[str, str], only: str | None) -> None:
+    """Ports of the host that lead to containers, by who gets through."""
+    wanted = Reached.BLOCKED if only == "blocked" else Reached.REACHABLE
+    targets = {group.name: group for group in found.targets}
+    rows: dict[tuple[str, str], list[str]] = {}
+    for one in found.findings:
+        if _is_published(one) and one.verdict is wanted:
+            ports = _all_ports(one, targets[one.target])
+            key = (labels[one.target], ",".join(ports_text(list(ports))) + _ending(one.protocol))
+            held = rows.setdefault(key, [])
+            if one.origin not in held:
+                held.append(one.origin)
+    by_text: dict[str, list[str]] = {}
+    for (target, ports_of), origins in rows.items():
+        by_text.setdefault(", ".join(origins), []).append(f":{ports_of} {target}")
+    for origins_text, parts in by_text.items():
+        click.echo("")
+        _wrapped(f"from {origins_text}  ", "; ".join(parts))
+
+
+def _all_ports(one: Finding, target: Group) -> Intervals:
+    """The ports of a finding, of all members together."""
+    if one.published_number is None:
+        return to_intervals(one.ports)
+    return to_points(ports[one.published_number] for ports in target.published)
+
+
+def _ending(protocol: str) -> str:
+    return "" if protocol == "tcp" else f"/{protocol}"
+
+
+def _print_lists(
+    origins: Sequence[Group], targets: Sequence[Group], labels: dict[str, str],
+    texts: Sequence[Sequence[str]],
+) -> None:  # fmt: skip
+    """A block for each origin, or for several that find the same: ports, and who has them."""
+    blocks: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
+    for origin, row in zip(origins, texts, strict=True):
+        held: dict[str, list[str]] = {}
+        for target, text in zip(targets, row, strict=True):
+            if not text or text == _NOBODY:
+                continue
+            if target.name == origin.name:
+                one = "itself" if len(origin.members) == 1 else "each other"
+                held.setdefault(text, []).append(one)
+            else:
+                held.setdefault(text, []).append(labels[target.name])
+        key = tuple((text, tuple(ends)) for text, ends in sorted(held.items(), key=_last_nothing))
+        blocks.setdefault(key, []).append(labels[origin.name])
+    for block, names in blocks.items():
+        _wrapped("", f"from {'; '.join(names)}")
+        width = min(max((len(text) for text, _ in block), default=0), 30)
+        for text, ends in block:
+            if text == _BLOCKED and len(ends) > _MOST_NAMED:
+                ends = (f"{len(ends)} others",)
+            _wrapped(f"  {text:<{width}}  ", "; ".join(ends))
+
+
+def _last_nothing(item: tuple[str, list[str]]) -> bool:
+    return item[0] == _BLOCKED
+
+
+def _print_legend(found: Reach, cells: dict[tuple[str, str], str], only: str | None) -> None:
+    texts = " ".join(cells.values())
+    what = "blocked" if only == "blocked" else "reachable"
+    words = [f"80 a port that is {what} (tcp)"]
+    if any(_is_published(one) for one in found.findings):
+        words.append(":8080 a port of the host that leads there")
+    if "~" in texts:
+        words.append("~80 it depends")
+    if "all" in texts.split():
+        words.append("all every port")
+    words.append(f"{_BLOCKED} none of those that listen")
+    words.append(f"{_NOBODY} nothing to ask")
+    _wrapped("", ", ".join(words))
+
+
+def _wrapped(head: str, text: str) -> None:
+    lines = textwrap.wrap(
+        clean(text), max(_line_width() - len(head), 20), break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+    for number, line in enumerate(lines or [""]):
+        click.echo(f"{' ' * len(head) if number else head}{line}".rstrip())
+
+
+# What is worth a look -----------------------------------------------------------------
+
+
+def _facts(found: Reach, labels: dict[str, str]) -> Iterator[str]:
+    for one in found.findings:
+        if one.origin == INTERNET and one.target not in _ENDS and _opens(one):
+            yield f"the internet reaches {labels[one.target]} {_where(one)}"
+    for one in found.findings:
+        if one.origin == OUTSIDE and not _is_published(one) and one.target not in _ENDS:
+            if _opens(one):
+                yield (
+                    f"a stranger on {found.uplink} reaches {labels[one.target]} at its own address"
+                    f" ({one.how})"
+                )
+    for one in found.findings:
+        if one.target == INTERNET and one.verdict is Reached.REACHABLE and one.source:
+            if one.origin not in _ENDS and is_private(one.source) and one.how != "translated":
+                yield (
+                    f"{labels[one.origin]} gets out with its own address, such as {one.source}: "
+                    "an answer comes back only if the gateway knows the way there"
+                )
+    yield from _with_one_reason(found, labels, _unclear)
+    yield from _with_one_reason(found, labels, _half_way)
+    for one in found.findings:
+        if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in _ENDS:
+            yield f"{labels[one.origin]} does not get out by IPv{_version(one)}: {one.why}"
+    for one in found.findings:
+        if one.lands:
+            yield (
+                f"{labels[one.origin]} to {labels[one.target]} {_where(one)} ends in {one.lands}"
+            )
+    for note in dict.fromkeys(note for one in found.findings for note in one.not_understood):
+        yield f"not understood: {note}"
+
+
+def _unclear(one: Finding) -> str:
+    """What a finding depends on."""
+    if one.verdict is not Reached.DEPENDS:
+        return ""
+    questions = dict.fromkeys(text.rpartition(": ")[0] or text for text in one.depends_on)
+    return f"depends on {'; '.join(questions) or one.why or 'something unknown'}"
+
+
+def _half_way(one: Finding) -> str:
+    """What stops the packets after the first."""
+    return one.why if one.why.startswith(("the answer", "the packet after")) else ""
+
+
+def _with_one_reason(
+    found: Reach, labels: dict[str, str], reason_of: Callable[[Finding], str]
+) -> Iterator[str]:
+    """A fact for each reason, with the first pair that it holds for."""
+    held: dict[str, list[Finding]] = {}
+    for one in found.findings:
+        reason = reason_of(one)
+        if reason:
+            held.setdefault(reason, []).append(one)
+    for reason, rows in held.items():
+        first = rows[0]
+        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+        yield f"{labels[first.origin]} to {labels[first.target]} {_where(first)}{more}: {reason}"
+
+
+def _version(one: Finding) -> int:
+    return 6 if ":" in one.address else 4
+
+
+def _opens(one: Finding) -> bool:
+    return one.verdict is not Reached.BLOCKED
+
+
+def _where(one: Finding) -> str:
+    ports = ",".join(ports_text(sorted(one.ports)))
+    at = f"[{one.address}]" if ":" in one.address else one.address
+    return f"at {at}:{ports}{_ending(one.protocol)}"
+
+
+# Everything ---------------------------------------------------------------------------
+
+
+def print_details(found: Reach, names: Names, one_pair: bool) -> None:
+    """Each address and protocol by itself, with the way or what blocks it."""
+    labels = {
+        group.name: label(map(names.of, group.members))
+        for group in (*found.origins, *found.targets)
+    }
+    rows = []
+    for one in found.findings:
+        to = "itself" if one.same else labels[one.target]
+        way = one.how if one.verdict is Reached.REACHABLE else one.why
+        if one.verdict is Reached.DEPENDS:
+            way = f"depends on {'; '.join(one.depends_on) or one.why}"
+        if one.source:
+            way = f"{way}, as {one.source}"
+        if one.lands:
+            way = f"{way}, ends in {names.of(one.lands)}"
+        rows.append(
+            (labels[one.origin], to, _where(one).removeprefix("at "), one.verdict.value, way)
+        )
+    if not rows:
+        click.echo("nothing to ask: nobody listens" if one_pair else "nothing of that kind")
+        return
+    print_table(("FROM", "TO", "ADDRESS", "", "HOW OR WHY"), rows)
