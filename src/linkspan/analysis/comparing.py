@@ -111,7 +111,7 @@ def _compare_legs(
         origin = None if trace.disposition is Disposition.LEFT else trace.namespace
         back = see_visits(view, origin, seen.sightings, seen.rulings, ANSWER)
         if _is_silent(back):
-            rows.append(_silent_row(trace, seen))
+            rows.append(_silent_row(trace, trace.reply, seen))
         else:
             rows += _compare_leg(ANSWER, trace.reply, back, seen)
     if trace.follow_up is not None and seen.outcome.kind == "connected":
@@ -125,22 +125,22 @@ def _is_silent(visits: Sequence[Visit]) -> bool:
     return not any(v.came_by or v.left_by or v.rules or v.stopped_by for v in visits)
 
 
-def _silent_row(trace: Trace, seen: Observation) -> Row:
-    """Nothing came back from where the packet arrived."""
-    told = seen.outcome.kind in (*TOLD, *REACHED)
-    local = all(visit.left_by is None for visit in predict_visits(trace))
+def _silent_row(trace: Trace, reply: Trace, seen: Observation) -> Row:
+    """Nothing was seen of an answer from where the packet arrived."""
+    kind = seen.outcome.kind
+    predicted, observed = "an answer comes back", "nothing was seen of it"
     match = Match.UNSEEN
-    observed = "nothing was seen of it"
-    if seen.outcome.kind == "answered" and local:
-        match, observed = Match.SAME, "answered"
-    elif seen.outcome.kind == "connected" and local:
-        match, observed = Match.SAME, "connected"
-    elif not told and trace.sent.protocol == "tcp" and trace.disposition is Disposition.DELIVERED:
-        match, observed = Match.DIFFERS, "no answer"
-    elif seen.outcome.kind in TOLD:
+    if reply.disposition not in GOOD:
+        predicted = reply.reason
+        if all(visit.left_by is None for visit in predict_visits(reply)):
+            match = Match.DIFFERS if kind in REACHED else Match.SAME
+    elif kind in REACHED:
+        match, observed = Match.SAME, seen.outcome.detail
+    elif kind in TOLD:
         match, observed = Match.DIFFERS, seen.outcome.detail
-    aspect = Aspect("end", "an answer comes back", observed, match)
-    return Row(ANSWER, trace.namespace, None, None, (aspect,))
+    elif trace.sent.protocol == "tcp" and trace.disposition is Disposition.DELIVERED:
+        match = Match.DIFFERS  # a kernel answers at once; a program may not
+    return Row(ANSWER, trace.namespace, None, None, (Aspect("end", predicted, observed, match),))
 
 
 # Hops -----------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def _compare_visits(
     if one.namespace != other.namespace:
         aspect = Aspect("way", _way(one), f"{other.namespace}: {_way(other)}", Match.DIFFERS)
         return Row(part, one.namespace, one, other, (aspect,))
-    aspects = [_compare_ways(trace, one, other, last), *_compare_headers(one, other)]
+    aspects = [_compare_ways(trace, one, other, last), *_compare_headers(part, one, other)]
     aspects += _compare_rules(part, one, other, seen)
     if last:
         aspects.append(_compare_ends(part, trace, other, seen))
@@ -196,23 +196,27 @@ def _compare_ways(trace: Trace, one: Visit, other: Visit, last: bool) -> Aspect:
     return Aspect("way", _way(one), _way(other), Match.SAME if same else Match.DIFFERS)
 
 
-def _compare_headers(one: Visit, other: Visit) -> list[Aspect]:
+def _compare_headers(part: str, one: Visit, other: Visit) -> list[Aspect]:
     found: list[Aspect] = []
     if one.came_by is not None and other.came_by is not None and one.entered != other.entered:
-        found.append(_headers(one.entered, other.entered))
+        found.append(_headers(part, one.entered, other.entered))
     if one.left is not None and other.left is not None:
         changed = one.entered != one.left or one.left != other.left
         if changed:
-            found.append(_headers(one.left, other.left))
+            found.append(_headers(part, one.left, other.left))
     return found
 
 
-def _headers(one: Headers | None, other: Headers | None) -> Aspect:
+def _headers(part: str, one: Headers | None, other: Headers | None) -> Aspect:
     match = Match.SAME if one == other else Match.DIFFERS
     if one is not None and other is not None and match is Match.DIFFERS:
-        # Which port a translation takes when the sender's is taken, only the kernel knows.
+        # Which port or identifier a translation takes for the sender's only the kernel knows.
         free = msgspec.structs.replace(other, source_port=one.source_port)
-        match = Match.UNSEEN if free == one and one.protocol in ("tcp", "udp") else match
+        if one.protocol not in ("tcp", "udp"):
+            free = msgspec.structs.replace(free, destination_port=one.destination_port)
+        elif part == ANSWER:
+            free = msgspec.structs.replace(other, destination_port=one.destination_port)
+        match = Match.UNSEEN if free == one else match
     return Aspect("headers", f"as {one}", f"as {other}", match)
 
 

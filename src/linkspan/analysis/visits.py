@@ -6,6 +6,7 @@ held. What a side does not know stays None.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 
@@ -20,6 +21,9 @@ from linkspan.dataplane.sightings import Headers, Ruling, Sighting
 _LEAVES_BY = re.compile(r"leaves by (\S+) of ")
 _CROSSES = re.compile(r"to (\S+) of (.+)")
 _LOOPBACK = "lo"
+_AGAIN = 0.5
+"""Seconds after which a frame on the same link is one that was sent again (TCP waits 1 s, RFC
+6298), and not one that goes in circles."""
 _WITH_END = frozenset(("deliver", "end"))
 
 
@@ -175,22 +179,35 @@ def see_visits(
     """The visits that frames and rules tell of, for one part of a flow.
 
     `origin` is the namespace that sends it, None where that is not known. Frames on the
-    loopback link make no visit. A packet that was sent again counts once.
+    loopback link make no visit. Of a packet that was sent again only the first counts.
     """
     made: list[_Open] = []
     if origin is not None:
         made.append(_Open(origin, None, None))
+    frames = [one for one in sightings if one.part == part]
+    end = _find_repetition(frames)
     known: set[tuple[object, ...]] = set()
-    for one in sightings:
-        if one.part != part or one.link == _LOOPBACK:
-            continue
-        key = (one.namespace, one.link, one.outgoing, one.headers)
-        if key in known:
-            continue
-        known.add(key)
-        _see(view, made, one)
-    _assign(view, made, [one for one in rulings if one.part == part])
+    for one in frames:
+        key = _place_of(one)
+        if one.at < end and one.link != _LOOPBACK and key not in known:
+            known.add(key)
+            _see(view, made, one)
+    _assign(view, made, [one for one in rulings if one.part == part and one.at < end])
     return tuple(visit.close(view) for visit in made)
+
+
+def _find_repetition(frames: Sequence[Sighting]) -> float:
+    """When the first frame was sent again: what comes then may go another way."""
+    first = frames[0] if frames else None
+    for one in frames[1:]:
+        if first is not None and _place_of(one) == _place_of(first):
+            if one.at - first.at > _AGAIN:
+                return one.at
+    return math.inf
+
+
+def _place_of(one: Sighting) -> tuple[object, ...]:
+    return one.namespace, one.link, one.outgoing, one.headers
 
 
 def _see(view: View, made: list[_Open], one: Sighting) -> None:

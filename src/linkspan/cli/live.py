@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,14 @@ from linkspan.cli.looking import Looking, print_gaps
 from linkspan.cli.tables import print_json
 
 if TYPE_CHECKING:
-    from linkspan.analysis import Answer
+    from linkspan.analysis import Answer, Step
     from linkspan.analysis.comparing import Comparison, Row
     from linkspan.cli.path import Question
     from linkspan.dataplane.sightings import Observation
 
 MOST_WATCHED = 64
 """Namespaces that are watched beside those on the predicted ways."""
+_SOURCE_TRANSLATION = re.compile(r"\b(masquerade|snat)\b", re.IGNORECASE)
 _STATUS = {True: 0, False: 1, None: 3}
 _VERDICTS = {True: "delivered", False: "not-delivered", None: "cannot-say"}
 
@@ -109,16 +111,23 @@ def _find_translations(answer: Answer) -> tuple[set[int], set[tuple[str, str, in
     ports: set[int] = set()
     pairs: set[tuple[str, str, int]] = set()
     for trace in answer.traces:
-        hidden = False
-        for rewrite in (rewrite for hop in trace.hops for rewrite in hop.rewrites):
-            before, after = rewrite.before, rewrite.after
-            if before.source_port != after.source_port:
-                ports.add(after.source_port)
-            hidden = hidden or before.source != after.source
-            if hidden and after.source is not None:
-                port = 0 if "icmp" in after.protocol else after.destination_port
-                pairs.add((after.source, after.destination, port))
+        flows = [trace.sent]
+        hides = False
+        for hop in trace.hops:
+            hides = hides or any(_may_take_port(step) for step in hop.steps)
+            for rewrite in hop.rewrites:
+                flows.append(rewrite.after)
+                if rewrite.before.source_port != rewrite.after.source_port:
+                    ports.add(rewrite.after.source_port)
+        for flow in flows if hides else ():
+            port = 0 if "icmp" in flow.protocol else flow.destination_port
+            pairs.add((flow.source or "", flow.destination, port))
     return ports, pairs
+
+
+def _may_take_port(step: Step) -> bool:
+    """Whether a rule translates sources: even where the address stays the port may not."""
+    return step.kind == "rule" and _SOURCE_TRANSLATION.search(step.detail) is not None
 
 
 def _with_old_rules(question: Question) -> set[str]:

@@ -72,6 +72,8 @@ class Ruling(msgspec.Struct, frozen=True, kw_only=True):
     in_link: str | None = None
     out_link: str | None = None
     headers: Headers | None = None
+    at: float = 0.0
+    """When it was heard of, shortly behind its happening."""
 
     @property
     def chain_object(self) -> str:
