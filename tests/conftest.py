@@ -35,7 +35,8 @@ def pytest_runtest_makereport(
     """Show the logs of a failed test's daemons."""
     report = yield
     _fail_what_ci_should_have(report)
-    lab = getattr(item, "funcargs", {}).get("lab")
+    used = getattr(item, "funcargs", {})
+    lab = used.get("lab") or getattr(used.get("site"), "lab", None)
     if report.failed and report.when == "call" and isinstance(lab, Lab):
         for daemon in lab.daemons:
             if daemon.log.exists():

@@ -6,20 +6,22 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Iterator
 
 import pytest
 
-from lab import Conversation, Lab, Refused
+from lab import Conversation, Refused
+from lab.reuse import Sites
 from lab.site import HOST, NEIGHBOUR, Site, address
 
 pytestmark = pytest.mark.parametrize("bridge_netfilter", [False, True], ids=["nf0", "nf1"])
 
 
 @pytest.fixture
-def site(lab: Lab, bridge_netfilter: bool) -> Site:
-    site = Site(lab, bridge_netfilter)
-    site.network("web", "10.20.0.0/24")
-    return site
+def site(sites: Sites, bridge_netfilter: bool) -> Iterator[Site]:
+    with sites.borrowed(bridge_netfilter) as site:
+        site.network("web", "10.20.0.0/24")
+        yield site
 
 
 def publish(site: Site, *ports: str, name: str = "shop") -> list[str]:

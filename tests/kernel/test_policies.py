@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from lab import Lab, Refused
+from lab.reuse import Sites
 from lab.site import HOST, Site, address
 
 
@@ -111,11 +113,11 @@ class TestNoRouting:
     """
 
     @pytest.fixture
-    def site(self, lab: Lab, bridge_netfilter: bool) -> Site:
-        site = Site(lab, bridge_netfilter)
-        site.network("web", "10.20.0.0/24")
-        site.network("back", "10.30.0.0/24")
-        return site
+    def site(self, sites: Sites, bridge_netfilter: bool) -> Iterator[Site]:
+        with sites.borrowed(bridge_netfilter) as site:
+            site.network("web", "10.20.0.0/24")
+            site.network("back", "10.30.0.0/24")
+            yield site
 
     @pytest.fixture
     def inside(self, site: Site) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lab import Lab
 from lab.daemon import Refused
+from lab.reuse import Sites
 from lab.site import IPV4, IPV6, Family, Site
 from lab.traffic import family_of
 
@@ -18,11 +19,11 @@ pytestmark = [
 
 
 @pytest.fixture
-def site(lab: Lab, bridge_netfilter: bool, family: Family) -> Site:
-    site = Site(lab, bridge_netfilter)
-    site.network("web", family.subnet(20))
-    site.network("other", family.subnet(30))
-    return site
+def site(sites: Sites, bridge_netfilter: bool, family: Family) -> Iterator[Site]:
+    with sites.borrowed(bridge_netfilter) as site:
+        site.network("web", family.subnet(20))
+        site.network("other", family.subnet(30))
+        yield site
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

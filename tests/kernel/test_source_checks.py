@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
 
 import pytest
 
-from lab import Lab
+from lab.reuse import Sites
 from lab.site import Site, address
 
 pytestmark = pytest.mark.parametrize("bridge_netfilter", [False, True], ids=["nf0", "nf1"])
@@ -82,10 +83,9 @@ class Pair:
 
 
 @pytest.fixture
-def pair(lab: Lab, bridge_netfilter: bool) -> Iterator[Pair]:
-    pair = Pair(Site(lab, bridge_netfilter))
-    yield pair
-    pair.close()
+def pair(sites: Sites, bridge_netfilter: bool) -> Iterator[Pair]:
+    with sites.borrowed(bridge_netfilter) as site, contextlib.closing(Pair(site)) as pair:
+        yield pair
 
 
 def test_its_own_address_passes(pair: Pair) -> None:

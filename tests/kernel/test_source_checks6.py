@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab import Lab
+from lab.reuse import Sites
 from lab.site import IPV6, Site
 
 pytestmark = pytest.mark.parametrize("bridge_netfilter", [False, True], ids=["nf0", "nf1"])
@@ -109,10 +111,12 @@ class Pair:
 
 
 @pytest.fixture
-def pair(lab: Lab, bridge_netfilter: bool) -> Iterator[Pair]:
-    pair = Pair(Site(lab, bridge_netfilter), IPV6.subnet(20))
-    yield pair
-    pair.close()
+def pair(sites: Sites, bridge_netfilter: bool) -> Iterator[Pair]:
+    with (
+        sites.borrowed(bridge_netfilter) as site,
+        contextlib.closing(Pair(site, IPV6.subnet(20))) as pair,
+    ):
+        yield pair
 
 
 def test_its_own_addresses_pass(pair: Pair) -> None:

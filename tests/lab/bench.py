@@ -198,6 +198,36 @@ class Lab:
             daemon.start()
         return daemon
 
+    # Back to an earlier moment
+
+    def bookmark(self) -> tuple[int, ...]:
+        """This moment, for `return_to`."""
+        return (
+            len(self._conversations), len(self._listeners), len(self._processes),
+            len(self._namespaces), len(self.daemons),
+        )  # fmt: skip
+
+    def return_to(self, moment: tuple[int, ...]) -> None:
+        """End the traffic, programs and namespaces that came after a bookmark; not what was
+        changed in namespaces that stay. Fails when a daemon came after it.
+        """
+        conversations, listeners, processes, kept, daemons = moment
+        assert len(self.daemons) == daemons, "a lab with another daemon has no way back"
+        for conversation in self._conversations[conversations:]:
+            conversation.close()
+        for process in self._processes[processes:]:
+            process.end()
+        for listener in self._listeners[listeners:]:
+            listener.close()
+        gone = self._namespaces[kept:]
+        if gone:
+            identities = {places.identity_of(one) for one in gone if Path(one.path).exists()}
+            wait_until(lambda: not self._kill_inside(identities), "processes in the lab to end")
+        for namespace in gone:
+            places.delete_namespace(namespace.name)
+        del self._conversations[conversations:], self._processes[processes:]
+        del self._listeners[listeners:], self._namespaces[kept:]
+
     # The end
 
     def close(self) -> None:
