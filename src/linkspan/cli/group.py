@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "reach": "reach:reach",
     "map": "map:map_",
     "snapshot": "snapshot:snapshot",
+    "diff": "diff:diff",
     "events": "events:events",
     "doctor": "doctor:doctor",
     "reconcile": "host:reconcile",
