@@ -60,7 +60,8 @@ def judge(answer: Answer, from_outside: bool) -> Outcome:
         for leg in legs:
             assumed.update(dict.fromkeys(leg.assumed))
     for leg in legs:
-        unclear.update(dict.fromkeys(leg.not_understood))
+        if leg.disposition is not Disposition.LEFT:  # that nothing is known beyond goes unsaid
+            unclear.update(dict.fromkeys(leg.not_understood))
     lands = first.namespace if first.onward is None else first.onward.first.namespace
     return Outcome(
         verdict,

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _MOST_PARTS = 2
+_MOST_NAMES = 3
 _ALL_PORTS = ((1, 65535), (0, 65535))
 
 
@@ -15,6 +16,8 @@ def label(names: Iterable[str]) -> str:
     if len(sorted_names) == 1:
         return sorted_names[0]
     parts = _runs(sorted_names)
+    if len(sorted_names) <= _MOST_NAMES and len(parts) > _MOST_PARTS:
+        return ", ".join(sorted_names)
     text = ", ".join(parts[:_MOST_PARTS])
     if len(parts) > _MOST_PARTS:
         text += ", .."

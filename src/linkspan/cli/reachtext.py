@@ -6,22 +6,20 @@ import shutil
 import string
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import click
 from msgspec.structs import replace
 
 from linkspan.analysis.intervals import Intervals, to_intervals, to_points
-from linkspan.analysis.reach import HOST, INTERNET, OUTSIDE, Finding, Group, Reach, Reached
+from linkspan.analysis.reach import INTERNET, OUTSIDE, Finding, Group, Reach, Reached
 from linkspan.analysis.reach_ends import is_private
 from linkspan.cli.reach import Names
 from linkspan.cli.reachlabels import label, ports_text
+from linkspan.cli.reachtable import BLOCKED, ENDS, NOBODY, Table, cell_text
 from linkspan.cli.tables import clean, print_table
 
 _WIDTH = 100
-_NOBODY = "."
-_BLOCKED = "-"
-_ENDS = (HOST, OUTSIDE, INTERNET)
 _MOST_FACTS = 12
 _MOST_NAMED = 5
 """Ends that are named where nothing is reachable; more are counted."""
@@ -34,16 +32,16 @@ def print_matrix(found: Reach, names: Names, only: str | None) -> None:
     labels = {group.name: label(map(names.of, group.members)) for group in (*origins, *targets)}
     cells = _cells(found, only)
     _print_head(found)
-    heads = [labels[group.name] for group in targets]
-    grid = _grid(origins, heads, labels, [[_text(cells, o, t) for t in targets] for o in origins])
-    if max(map(len, grid), default=0) <= _line_width():
+    rows = [[cell_text(cells, one, other) for other in targets] for one in origins]
+    grid = _grid([labels[one.name] for one in origins], [labels[one.name] for one in targets], rows)
+    if _fits(grid):
         click.echo("\n".join(grid))
     else:
-        _print_codes(origins, targets, labels, cells)
-        _print_published(found, labels, only)
+        _print_short(Table.of(origins, targets, cells).merged(), names)
+        _print_published(found, names, only)
     click.echo("")
     _print_legend(found, cells, only)
-    facts = list(dict.fromkeys(_facts(found, labels)))
+    facts = list(dict.fromkeys(_facts(found, names, labels)))
     for fact in facts[:_MOST_FACTS]:
         _wrapped("* ", fact)
     if len(facts) > _MOST_FACTS:
@@ -55,18 +53,17 @@ def _line_width() -> int:
 
 
 def _print_head(found: Reach) -> None:
-    groups = {g.name: g for g in (*found.origins, *found.targets) if g.name not in _ENDS}
+    groups = {g.name: g for g in (*found.origins, *found.targets) if g.name not in ENDS}
     kinds = len(groups)
     count = len({member for group in groups.values() for member in group.members})
     words = [f"{count} container{'' if count == 1 else 's'}"]
     if kinds < count:
         words.append(f"of {kinds} kind{'' if kinds == 1 else 's'}")
-    if found.uplink is not None:
-        beside = ", ".join(found.beside.values()) or "none"
-        words.append(f"- outside: {beside} on {clean(found.uplink)}")
-        if found.beyond:
-            words.append(f"- internet: {', '.join(found.beyond.values())}")
     click.echo(" ".join(words))
+    if found.uplink is not None and found.beside:
+        _wrapped("", f"outside: {', '.join(found.beside.values())} on {found.uplink}")
+    if found.beyond:
+        _wrapped("", f"internet: {', '.join(found.beyond.values())}")
     click.echo("")
 
 
@@ -110,12 +107,12 @@ def _reached_text(findings: list[Finding], wanted: Reached) -> str:
             open_ = to_intervals(span for one in perhaps for span in one.ports) - known
             parts += _port_words(known, protocol, published)
             parts += [f"~{word}" for word in _port_words(open_, protocol, published)]
-    return " ".join(dict.fromkeys(parts)) or (_BLOCKED if findings else _NOBODY)
+    return " ".join(dict.fromkeys(parts)) or (BLOCKED if findings else NOBODY)
 
 
 def _is_published(one: Finding) -> bool:
     """Whether a finding is about a port of the host that leads to a container."""
-    return one.address_number is None and one.target not in _ENDS
+    return one.address_number is None and one.target not in ENDS
 
 
 def _port_words(ports: Intervals, protocol: str, published: bool) -> list[str]:
@@ -126,89 +123,88 @@ def _port_words(ports: Intervals, protocol: str, published: bool) -> list[str]:
 # Drawing ------------------------------------------------------------------------------
 
 
+def _fits(grid: Sequence[str]) -> bool:
+    return max(map(len, grid), default=0) <= _line_width()
+
+
 def _grid(
-    origins: Sequence[Group], heads: Sequence[str], labels: dict[str, str],
-    rows: Sequence[Sequence[str]],
-) -> list[str]:  # fmt: skip
+    labels: Sequence[str], heads: Sequence[str], rows: Sequence[Sequence[str]], gap: str = "  "
+) -> list[str]:
     lines = [["from \\ to", *heads]]
-    lines += [[labels[one.name], *row] for one, row in zip(origins, rows, strict=True)]
+    lines += [[name, *row] for name, row in zip(labels, rows, strict=True)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(heads) + 1)]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        gap.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     ]
 
 
-def _text(cells: dict[tuple[str, str], str], origin: Group, target: Group) -> str:
-    if origin.name == target.name and len(origin.members) == 1 and origin.name in _ENDS:
-        return ""
-    if origin.name in (OUTSIDE, INTERNET) and target.name in (OUTSIDE, INTERNET):
-        return ""
-    return cells.get((origin.name, target.name), _NOBODY)
-
-
-def _print_codes(
-    origins: Sequence[Group], targets: Sequence[Group], labels: dict[str, str],
-    cells: dict[tuple[str, str], str],
-) -> None:  # fmt: skip
-    """A letter for each set of ports, and numbers instead of the names above; a list where even
-    that is too wide.
+def _print_short(table: Table, names: Names) -> None:
+    """What does not fit with its own words: without published ports and with what is alike in
+    this respect together; else a letter for each set of ports and numbers for the names above;
+    else a list.
     """
-    texts = [[_without_published(_text(cells, one, other)) for other in targets] for one in origins]
-    letters = iter(_LETTERS)
-    codes = {_BLOCKED: _BLOCKED, _NOBODY: _NOBODY, "": ""}
-    for text in dict.fromkeys(text for row in texts for text in row):
-        codes.setdefault(text, next(letters, "?") if text not in codes else "")
-    numbers = {group.name: number for number, group in enumerate(targets, 1)}
-    numbered = {
-        group.name: f"{numbers[group.name]:>3}  {labels[group.name]}"
-        if group.name in numbers
-        else labels[group.name]
-        for group in origins
-    }
+    said = [label(map(names.of, group)) for group in table.origins]
+    to = [label(map(names.of, group)) for group in table.targets]
+    grid = _grid(said, to, table.rows)
+    if _fits(grid):
+        click.echo("\n".join(grid))
+        return
+    texts = dict.fromkeys(text for row in table.rows for text in row)
+    plain = ("", BLOCKED, NOBODY)
+    letters = dict(zip((text for text in texts if text not in plain), _LETTERS, strict=False))
+    codes = {**letters, **{text: text for text in plain}}
     heads = [
-        group.name[:3] if group.name in _ENDS else str(numbers[group.name]) for group in targets
+        group[0][:3] if group[0] in ENDS else str(number)
+        for number, group in enumerate(table.targets, 1)
     ]
-    grid = _grid(origins, heads, numbered, [[codes[text] for text in row] for row in texts])
-    if "?" in codes.values() or max(map(len, grid)) > _line_width():
-        _print_lists(origins, targets, labels, texts)
+    numbered = [
+        f"     {text}"
+        if group[0] in ENDS or group not in table.targets
+        else f"{table.targets.index(group) + 1:>3}  {text}"
+        for group, text in zip(table.origins, said, strict=True)
+    ]
+    grid = _grid(numbered, heads, [[codes.get(text, "") for text in r] for r in table.rows], " ")
+    if len(codes) < len(texts) or not _fits(grid):
+        _print_lists(table, said, to)
         return
     click.echo("\n".join(grid))
+    for number, (group, text) in enumerate(zip(table.targets, to, strict=True), 1):
+        if group not in table.origins:
+            _wrapped(f"{number:>3}  ", text)
     click.echo("")
-    for text, code in codes.items():
-        if code not in ("", _BLOCKED, _NOBODY):
-            _wrapped(f"{code}  ", text)
-    for group in targets:
-        if group.name not in {one.name for one in origins}:
-            _wrapped(f"{numbers[group.name]:>3}  ", labels[group.name])
+    for text, letter in letters.items():
+        _wrapped(f"{letter}  ", text)
 
 
-def _without_published(text: str) -> str:
-    """The part of a cell about a target's own addresses."""
-    if not text or ":" not in text:
-        return text
-    words = [word for word in text.split(" ") if not word.lstrip("~").startswith(":")]
-    return " ".join(words) or _BLOCKED
-
-
-def _print_published(found: Reach, labels: dict[str, str], only: str | None) -> None:
+def _print_published(found: Reach, names: Names, only: str | None) -> None:
     """Ports of the host that lead to containers, by who gets through."""
     wanted = Reached.BLOCKED if only == "blocked" else Reached.REACHABLE
     targets = {group.name: group for group in found.targets}
-    rows: dict[tuple[str, str], list[str]] = {}
+    origins: dict[tuple[str, Intervals, str], list[str]] = {}
     for one in found.findings:
         if _is_published(one) and one.verdict is wanted:
-            ports = _all_ports(one, targets[one.target])
-            key = (labels[one.target], ",".join(ports_text(list(ports))) + _ending(one.protocol))
-            held = rows.setdefault(key, [])
+            key = (one.target, _all_ports(one, targets[one.target]), one.protocol)
+            held = origins.setdefault(key, [])
             if one.origin not in held:
                 held.append(one.origin)
-    by_text: dict[str, list[str]] = {}
-    for (target, ports_of), origins in rows.items():
-        by_text.setdefault(", ".join(origins), []).append(f":{ports_of} {target}")
-    for origins_text, parts in by_text.items():
+    rows: dict[tuple[str, str], list[tuple[Group, Intervals]]] = {}
+    for (target, ports, protocol), who in origins.items():
+        rows.setdefault((", ".join(who), protocol), []).append((targets[target], ports))
+    for (who_text, protocol), parts in rows.items():
+        if len(parts) > _MOST_FACTS:
+            everybody = dict.fromkeys(member for group, _ in parts for member in group.members)
+            spans = to_intervals(span for _, ports in parts for span in ports)
+            said = [_published_text(spans, protocol, everybody, names)]
+        else:
+            said = [_published_text(ports, protocol, g.members, names) for g, ports in parts]
         click.echo("")
-        _wrapped(f"from {origins_text}  ", "; ".join(parts))
+        _wrapped(f"from {who_text}  ", "; ".join(said))
+
+
+def _published_text(ports: Intervals, protocol: str, members: Iterable[str], names: Names) -> str:
+    text = ",".join(ports_text(list(ports)))
+    return f":{text}{_ending(protocol)} {label(map(names.of, members))}"
 
 
 def _all_ports(one: Finding, target: Group) -> Intervals:
@@ -222,35 +218,30 @@ def _ending(protocol: str) -> str:
     return "" if protocol == "tcp" else f"/{protocol}"
 
 
-def _print_lists(
-    origins: Sequence[Group], targets: Sequence[Group], labels: dict[str, str],
-    texts: Sequence[Sequence[str]],
-) -> None:  # fmt: skip
+def _print_lists(table: Table, said: Sequence[str], to: Sequence[str]) -> None:
     """A block for each origin, or for several that find the same: ports, and who has them."""
     blocks: dict[tuple[tuple[str, tuple[str, ...]], ...], list[str]] = {}
-    for origin, row in zip(origins, texts, strict=True):
+    for group, name, row in zip(table.origins, said, table.rows, strict=True):
         held: dict[str, list[str]] = {}
-        for target, text in zip(targets, row, strict=True):
-            if not text or text == _NOBODY:
+        for other, target, text in zip(table.targets, to, row, strict=True):
+            if not text or text == NOBODY:
                 continue
-            if target.name == origin.name:
-                one = "itself" if len(origin.members) == 1 else "each other"
-                held.setdefault(text, []).append(one)
-            else:
-                held.setdefault(text, []).append(labels[target.name])
+            if other == group:
+                target = "itself" if len(group) == 1 else "each other"
+            held.setdefault(text, []).append(target)
         key = tuple((text, tuple(ends)) for text, ends in sorted(held.items(), key=_last_nothing))
-        blocks.setdefault(key, []).append(labels[origin.name])
+        blocks.setdefault(key, []).append(name)
     for block, names in blocks.items():
         _wrapped("", f"from {'; '.join(names)}")
         width = min(max((len(text) for text, _ in block), default=0), 30)
         for text, ends in block:
-            if text == _BLOCKED and len(ends) > _MOST_NAMED:
+            if text == BLOCKED and len(ends) > _MOST_NAMED:
                 ends = (f"{len(ends)} others",)
             _wrapped(f"  {text:<{width}}  ", "; ".join(ends))
 
 
 def _last_nothing(item: tuple[str, list[str]]) -> bool:
-    return item[0] == _BLOCKED
+    return item[0] == BLOCKED
 
 
 def _print_legend(found: Reach, cells: dict[tuple[str, str], str], only: str | None) -> None:
@@ -263,8 +254,8 @@ def _print_legend(found: Reach, cells: dict[tuple[str, str], str], only: str | N
         words.append("~80 it depends")
     if "all" in texts.split():
         words.append("all every port")
-    words.append(f"{_BLOCKED} none of those that listen")
-    words.append(f"{_NOBODY} nothing to ask")
+    words.append(f"{BLOCKED} none of those that listen")
+    words.append(f"{NOBODY} nothing to ask")
     _wrapped("", ", ".join(words))
 
 
@@ -280,28 +271,37 @@ def _wrapped(head: str, text: str) -> None:
 # What is worth a look -----------------------------------------------------------------
 
 
-def _facts(found: Reach, labels: dict[str, str]) -> Iterator[str]:
-    for one in found.findings:
-        if one.origin == INTERNET and one.target not in _ENDS and _opens(one):
-            yield f"the internet reaches {labels[one.target]} {_where(one)}"
-    for one in found.findings:
-        if one.origin == OUTSIDE and not _is_published(one) and one.target not in _ENDS:
-            if _opens(one):
-                yield (
-                    f"a stranger on {found.uplink} reaches {labels[one.target]} at its own address"
-                    f" ({one.how})"
-                )
-    for one in found.findings:
-        if one.target == INTERNET and one.verdict is Reached.REACHABLE and one.source:
-            if one.origin not in _ENDS and is_private(one.source) and one.how != "translated":
-                yield (
-                    f"{labels[one.origin]} gets out with its own address, such as {one.source}: "
-                    "an answer comes back only if the gateway knows the way there"
-                )
+def _facts(found: Reach, names: Names, labels: dict[str, str]) -> Iterator[str]:
+    groups = {group.name: group for group in (*found.origins, *found.targets)}
+
+    def everybody(kinds: Iterable[str]) -> str:
+        members = (member for kind in dict.fromkeys(kinds) for member in groups[kind].members)
+        return label(map(names.of, members))
+
+    own = [one for one in found.findings if not _is_published(one) and one.target not in ENDS]
+    for origin, who in ((INTERNET, "the internet"), (OUTSIDE, f"a stranger on {found.uplink}")):
+        reached = [one for one in own if one.origin == origin and _opens(one)]
+        if reached:
+            targets = everybody(one.target for one in reached)
+            yield f"{who} reaches containers at their own addresses ({reached[0].how}): {targets}"
+    untranslated = [
+        one
+        for one in found.findings
+        if one.target == INTERNET and one.verdict is Reached.REACHABLE
+        if one.origin not in ENDS and one.how != "translated" and is_private(one.source or "::")
+    ]
+    for version in (4, 6):
+        rows = [one for one in untranslated if _version(one) == version]
+        if rows:
+            origins = everybody(one.origin for one in rows)
+            yield (
+                f"out with its own address, such as {rows[0].source}: {origins}; answers come back "
+                "only if the gateway knows the way there"
+            )
     yield from _with_one_reason(found, labels, _unclear)
     yield from _with_one_reason(found, labels, _half_way)
     for one in found.findings:
-        if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in _ENDS:
+        if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in ENDS:
             yield f"{labels[one.origin]} does not get out by IPv{_version(one)}: {one.why}"
     for one in found.findings:
         if one.lands:
