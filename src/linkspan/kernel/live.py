@@ -21,6 +21,7 @@ from linkspan.errors import KernelRefused, LinkspanError, NotFound
 from linkspan.kernel import namespaces
 from linkspan.kernel.livepackets import Capture, Marks
 from linkspan.kernel.livesending import Attempt, Sender
+from linkspan.kernel.netfilter.births import NewConnections
 from linkspan.kernel.netfilter.conntrack import Conntrack
 from linkspan.kernel.netfilter.flows import ConntrackEntry, ConntrackFilter, FlowTuple
 from linkspan.kernel.netfilter.tracing import RuleTrace, is_own
@@ -112,6 +113,8 @@ class _Watch:
         self.marks = marks
         self.captures: dict[str, Capture] = {}
         self.traces: dict[str, RuleTrace] = {}
+        self._news: dict[str, NewConnections] = {}
+        self._born: list[tuple[str, ConntrackEntry]] = []
         self._descriptors: dict[str, int] = {}
         self.sightings: list[Sighting] = []
         self.rulings: list[Ruling] = []
@@ -128,6 +131,9 @@ class _Watch:
         self._descriptors[name] = descriptor
         flow = (descriptor, name, self._version, self._protocol, self.marks)
         self.captures[name] = Capture(*flow)
+        if self.marks.pairs:
+            # A connection that is refused is forgotten at once, with what it was translated to.
+            self._news[name] = NewConnections(descriptor)
         if not trace:
             return
         with namespaces.entered(descriptor):
@@ -186,11 +192,14 @@ class _Watch:
         family = "ip" if self._version == 4 else "ip6"
         protocol = "icmpv6" if self._protocol == "ipv6-icmp" else self._protocol
         wanted = ConntrackFilter(family=family, protocol=protocol)
-        waiting: list[tuple[str, ConntrackEntry]] = []
+        for name, news in self._news.items():
+            self._born += [(name, entry) for entry in news.read() if wanted.matches(entry)]
+        waiting = [row for row in self._born if row[0] in self._descriptors]
         for name, descriptor in self._descriptors.items():
             with contextlib.suppress(LinkspanError), Conntrack(descriptor) as table:
                 if table.count():
                     waiting += [(name, entry) for entry in table.dump(wanted)]
+        waiting = list({(name, one.original): (name, one) for name, one in waiting}.values())
         known = {one.headers.source for one in self.sightings}
         known |= {one.headers.destination for one in self.sightings}
         found: list[tuple[str, ConntrackEntry]] = []
@@ -216,6 +225,8 @@ class _Watch:
             what = f"what connection tracking has of the flow in {name}"
             with self._noting(what), Conntrack(self._descriptors[name]) as table:
                 table.delete([entry])
+        for news in self._news.values():
+            news.close()
         with ThreadPoolExecutor(_CLOSERS) as pool:
             list(pool.map(_close, self.captures.values()))
         for name, descriptor in self._descriptors.items():
