@@ -242,7 +242,16 @@ class NetlinkSocket:
         number = self.next_sequence()
         self.send(_numbered(message, wire.REQUEST, number))
         while True:
-            for type, flags, answered, payload in wire.parse_messages(self.receive()):
+            try:
+                data = self.receive()
+            except Overrun:
+                # Notifications overran the socket; the answer may have been lost with them.
+                self._noticed = True
+                self._make_room()
+                number = self.next_sequence()
+                self.send(_numbered(message, wire.REQUEST, number))
+                continue
+            for type, flags, answered, payload in wire.parse_messages(data):
                 if answered != number:
                     continue
                 if type == wire.ERROR:

@@ -31,6 +31,8 @@ def read_expression(item: Any) -> Expression:
             return Meta(key)
         case {"payload": {"protocol": str(protocol), "field": str(field)}}:
             return Payload(protocol, field)
+        case {"payload": {"base": str(base), "offset": int(offset), "len": int(length)}}:
+            return Payload(f"@{base}", f"{offset},{length}")
         case {"tcp option": {"name": str(name), "field": str(field)}}:
             return Payload(f"tcp option {name}", field)
         case {"ct": {"key": str(key)}}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -36,6 +37,7 @@ from linkspan.kernel.netfilter.nftjson.expressions import (
     read_bitwise,
     read_expression,
 )
+from linkspan.kernel.netfilter.nftjson.raw import name_raw
 from linkspan.kernel.netfilter.nftjson.values import (
     read_data,
     read_row,
@@ -50,13 +52,16 @@ _NEVER_STOP = frozenset(("flow", "dup", "secmark", "ct timeout", "ct expectation
 _VERDICTS = frozenset(("accept", "drop", "continue", "return", "jump", "goto", "queue"))
 
 
-def read_statement(item: Any, family: str) -> tuple[Statement, ...]:
+def read_statement(
+    item: Any, family: str, before: Sequence[Statement] = ()
+) -> tuple[Statement, ...]:
     """One statement of a table of `family`; sometimes with the test that it implies.
 
-    Opaque when it is not understood, with its JSON as text.
+    `before` are those in front of it in its rule. Opaque when it is not understood, with its
+    JSON as text.
     """
     try:
-        return tuple(_read(item, family))
+        return tuple(name_raw(one, before, family) for one in _read(item, family))
     except (NotUnderstoodError, TypeError, ValueError, KeyError):
         return (_opaque(item),)
 

@@ -120,7 +120,7 @@ def _rule(row: dict[str, Any], texts: Mapping[RuleKey, str]) -> FirewallRule:
     made: list[Statement] = []
     for item in row.get("expr", ()):
         # A test that a later statement implies is often there already.
-        found = read_statement(item, family)
+        found = read_statement(item, family, made)
         made += [one for one in found if not isinstance(one, Match) or one not in made]
     text = texts.get((family, row["table"], row["chain"], row.get("handle", 0)))
     if text is not None:
