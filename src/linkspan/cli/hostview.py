@@ -15,7 +15,7 @@ import msgspec
 from linkspan.analysis.addresses import is_link_local, is_loopback, to_number, version_of
 from linkspan.cli.whereabouts import OUTSIDE, Whereabouts, find_container
 from linkspan.dataplane import HOST, Address
-from linkspan.errors import LinkspanError, NotFound, PermissionRefused
+from linkspan.errors import DaemonUnreachable, LinkspanError, NotFound, PermissionRefused
 from linkspan.inventory.naming import Named
 from linkspan.inventory.records import Container, HostView
 from linkspan.inventory.taking import take_inventory
@@ -52,6 +52,10 @@ def _sandboxes(client: Any) -> list[Any]:
         return []
     try:
         rows = client.get("sandboxes")
+    except DaemonUnreachable:
+        from linkspan.cli.records import read_sandboxes
+
+        return read_sandboxes()
     except LinkspanError:
         return []
     return rows if isinstance(rows, list) else []

@@ -75,7 +75,7 @@ def view_options(function: F) -> F:
 
     @click.option(
         "--from-file", "file", metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False),
+        type=click.Path(readable=False),
         help="Ask a saved host (`linkspan snapshot save FILE`) instead of this one; no root.",
     )  # fmt: skip
     @click.option(

@@ -32,6 +32,7 @@ _RECEIVE_BUFFER = 4 << 20
 _DATAGRAM = 64 << 10
 """The kernel sends at most 32 KiB at a time (netlink_dump in af_netlink.c)."""
 _LARGEST_SEND = 96 << 10
+_QUERY_TRIES = 4
 _DUMP_TRIES = 12
 _SEND_TRIES = 3
 
@@ -80,7 +81,7 @@ class NetlinkSocket:
     Raises KernelRefused when the socket cannot be opened.
     """
 
-    __slots__ = ("_large", "_noticed", "_portid", "_sequence", "_socket")
+    __slots__ = ("_large", "_noticed", "_portid", "_sequence", "_socket", "_subscribed")
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class NetlinkSocket:
         self._portid: int | None = None
         self._large = False
         self._noticed = False
+        self._subscribed = bool(groups)
         if groups:
             self._socket.bind((0, groups))
         if timeout is not None:
@@ -238,21 +240,31 @@ class NetlinkSocket:
                     return results
 
     def query(self, message: bytes) -> tuple[int, bytes] | Refusal:
-        """Ask for one object: the (type, payload) of the answer, or why there is none."""
-        number = self.next_sequence()
-        self.send(_numbered(message, wire.REQUEST, number))
-        while True:
+        """Ask for one object: the (type, payload) of the answer, or why there is none.
+
+        Raises KernelRefused when notifications drown every answer.
+        """
+        for _ in range(_QUERY_TRIES):
+            if self._subscribed:
+                # Into a socket that notifications have filled the kernel puts no answers.
+                self._forget_waiting()
+            number = self.next_sequence()
+            self.send(_numbered(message, wire.REQUEST, number))
             try:
-                data = self.receive()
+                return self._answer(number)
             except Overrun:
-                # Notifications overran the socket; the answer may have been lost with them.
                 self._noticed = True
                 self._make_room()
-                number = self.next_sequence()
-                self.send(_numbered(message, wire.REQUEST, number))
-                continue
-            for type, flags, answered, payload in wire.parse_messages(data):
+            except TimeoutError:
+                if not self._subscribed:
+                    raise
+        raise KernelRefused("reading", errno.ENOBUFS, "too much else changes meanwhile")
+
+    def _answer(self, number: int) -> tuple[int, bytes] | Refusal:
+        while True:
+            for type, flags, answered, payload in wire.parse_messages(self.receive()):
                 if answered != number:
+                    self._noticed = self._noticed or self._subscribed
                     continue
                 if type == wire.ERROR:
                     refusal = read_refusal(flags, payload, type)
@@ -260,6 +272,10 @@ class NetlinkSocket:
                         return refusal
                     continue
                 return type, payload
+
+    def _forget_waiting(self) -> None:
+        """Read what waits, and remember only that there was something."""
+        self._noticed = self.overtaken()
 
     def dump(self, message: bytes, what: str = "reading") -> Iterator[tuple[int, bytes]]:
         """Every object that `message` asks for: (type, payload) each.
