@@ -29,6 +29,7 @@ SUBJECTS = (
     "names",
     "memory",
     "commands",
+    "observe",
 )
 LIMIT = 420
 """Seconds that one subject may take."""
