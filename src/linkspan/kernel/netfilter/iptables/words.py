@@ -57,8 +57,12 @@ class Line(NamedTuple):
 
 def split_line(text: str) -> Line:
     """A line "-A CHAIN ..." in parts. Raises ValueError for one that has no end."""
-    # iptables escapes both kinds of quotes inside of double ones, a shell only its own.
-    options = list(_options(shlex.split(text.replace(r"\'", "'"))))
+    if '"' in text or "'" in text or "\\" in text:
+        # iptables escapes both kinds of quotes inside of double ones, a shell only its own.
+        words = shlex.split(text.replace(r"\'", "'"))
+    else:
+        words = text.split()
+    options = list(_options(words))
     chain = ""
     groups: list[Group] = []
     own: list[Option] = []
