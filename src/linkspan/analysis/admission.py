@@ -16,11 +16,17 @@ from linkspan.analysis.addresses import (
     to_text,
 )
 from linkspan.analysis.choices import Choices
+from linkspan.analysis.intervals import Intervals, interval, to_intervals
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import LOCAL, Place
 from linkspan.analysis.routing import REFUSALS, Query, Way, find_in_table, find_way
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.traced import Traced
+
+
+_MARTIANS = ((1, 0xFFFFFF), (0xE0000000, 0xEFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF))
+"""0.0.0.0/8 but its first address, 224.0.0.0/4, 255.255.255.255."""
+_LOOPBACK = (0x7F000000, 0x7FFFFFFF)
 
 
 class Admitted(NamedTuple):
@@ -117,6 +123,32 @@ def _check_source(place: Place, packet: Packet, link: str, out: str | None) -> R
     place.divide(("source", link, link == out), 4, refusal).find(packet.source)
     plain.source = int(packet.source)
     return _check_plain_source(place, plain, link, out)
+
+
+def refused_sources(place: Place, link: str) -> Intervals:
+    """The IPv4 sources that a namespace takes from a link for no destination at all but groups
+    and broadcasts, as far as that depends on nothing else.
+    """
+    refused = to_intervals(_MARTIANS)
+    if not place.either(link, "route_localnet"):
+        refused |= interval(*_LOOPBACK)
+    if place.has_own_rules:
+        return refused
+    packet = Packet(place.name, 4, 0)
+    found: Intervals | None = None
+    for out in (link, "lo"):
+
+        def refusal(source: int, out: str = out) -> Disposition | None:
+            packet.source = source
+            answer = _check_plain_source(place, packet, link, out)
+            return None if answer is None else answer.disposition
+
+        sets = place.divide(("source", link, link == out), 4, refusal).sets()
+        some = to_intervals(
+            span for answer, values in sets.items() if answer is not None for span in values
+        )
+        found = some if found is None else found & some
+    return refused if found is None else refused | found
 
 
 def _check_plain_source(place: Place, packet: Packet, link: str, out: str | None) -> Refused | None:

@@ -140,6 +140,17 @@ def to_points(numbers: Iterable[int]) -> Intervals:
     return to_intervals((number, number) for number in numbers)
 
 
+def simplify(values: Intervals, universe: Intervals) -> Intervals:
+    """Values with fewer intervals: numbers outside of the universe do not matter."""
+    found: list[int] = []
+    for first, last in values:
+        if found and not universe.within(found[-1], first - 1).edges:
+            found[-1] = last + 1
+        else:
+            found += (first, last + 1)
+    return Intervals(tuple(found))
+
+
 def _sweep(one: Intervals, other: Intervals, wanted: tuple[bool, bool, bool, bool]) -> Intervals:
     """Numbers by whether they are in one and the other: neither, one, other, both."""
     found: list[int] = []

@@ -16,6 +16,8 @@ from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import Disposition
 from linkspan.dataplane.objects import Route
 
+GROUPS_ARE_NOT_WALKED = "packets to groups and broadcasts are not walked"
+
 
 def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
     """A process sends: route, source address, output and postrouting hooks, neighbour.
@@ -91,7 +93,7 @@ def _route_output(
     version = packet.version
     if is_multicast(packet.destination, version):
         return journey.end(
-            Disposition.UNKNOWN, packet, "packets to groups and broadcasts are not walked"
+            Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
         )
     query = Query(
         version, packet.destination, source, output_link=bound, mark=packet.mark,
@@ -108,10 +110,11 @@ def _route_output(
         return journey.end(Disposition.NO_ROUTE, packet, f"{place.name} {why} {address}")
     if way.type == "broadcast":
         return journey.end(
-            Disposition.UNKNOWN, packet, "packets to groups and broadcasts are not walked"
+            Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
         )
     if source is not None and is_loopback(source, version) and way.type != "local":
-        if version == 4 and not place.either(way.link or "", "route_localnet"):
+        bound_to_lo = way.link == "lo"
+        if version == 4 and not bound_to_lo and not place.either(way.link or "", "route_localnet"):
             return journey.end(
                 Disposition.MARTIAN, packet,
                 f"{to_text(source, version)} may not leave by {way.link} (route_localnet is 0)",
@@ -156,7 +159,7 @@ def take_in(journey: Journey, packet: Packet, link: str) -> Outcome:
         return _deliver(journey, packet, link)
     if way.type != "unicast":
         return journey.end(
-            Disposition.UNKNOWN, packet, "packets to groups and broadcasts are not walked"
+            Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
         )
     packet.output_link = way.link
     near = describe_next(way, packet.destination, packet.version)

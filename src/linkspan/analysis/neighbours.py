@@ -13,7 +13,7 @@ from linkspan.analysis.admission import Admitted, admit
 from linkspan.analysis.choices import Choices
 from linkspan.analysis.conntrack import Tracker
 from linkspan.analysis.hooks import pass_hook
-from linkspan.analysis.journey import STRANGER_MAC, Journey
+from linkspan.analysis.journey import STRANGER_MAC, Journey, Stranger
 from linkspan.analysis.packet import ADVERTISE, BROADCAST, SOLICIT, Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.recorder import Silence
@@ -178,7 +178,7 @@ def _ask(
         if heard.namespace is None:
             stranger = journey.stranger
             here = stranger is not None and stranger[:2] == (heard.frame.namespace, heard.link)
-            if stranger is not None and here and stranger.address == address:
+            if stranger is not None and here and _is_his(stranger, address):
                 answers.append(STRANGER_MAC)
             else:
                 outside = True  # a stranger is not alone on his segment: a router is there too
@@ -195,6 +195,17 @@ def _ask(
         if _comes_back(journey, there, heard, place, link, address):
             answers.append(mac)
     return Asked(answers, outside, learned)
+
+
+def _is_his(stranger: Stranger, address: int) -> bool:
+    """Whether a stranger has an address himself. That he writes to himself by way of another
+    is left out for traced packets: his source would have to be told apart from every
+    destination.
+    """
+    own = stranger.address
+    if isinstance(own, Traced) and isinstance(address, Traced):
+        return own.field == address.field
+    return own == address
 
 
 def _request(

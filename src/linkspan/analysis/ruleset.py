@@ -9,13 +9,16 @@ sources, and the first one that translates ends it (nf_nat_core.c).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple
 
 from linkspan.analysis.lookups import Sets
+from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.ruling import CompiledRule
 from linkspan.analysis.sets import Collection, from_elements
+from linkspan.analysis.shortcuts import LEAST, Block, divide, run_through
 from linkspan.dataplane.objects import Element
 from linkspan.dataplane.rules import Chain, Table
 
@@ -30,7 +33,7 @@ _STACKS = {
 class LoadedChain:
     """A chain with its rules compiled, and the chains that they can jump to."""
 
-    __slots__ = ("chain", "family", "rules", "siblings", "table")
+    __slots__ = ("_blocks", "_place", "chain", "family", "rules", "siblings", "table")
 
     def __init__(self, table: Table, chain: Chain, place: Place, sets: Sets) -> None:
         self.chain = chain
@@ -42,6 +45,18 @@ class LoadedChain:
             for number, rule in enumerate(chain.rules, 1)
         ]
         self.siblings: dict[str, LoadedChain] = {}
+        self._place = place
+        self._blocks: list[Block] | None = None
+
+    def rules_for(self, packet: Packet) -> Iterable[CompiledRule]:
+        """The rules that can decide something on a packet, in their order."""
+        if len(self.rules) < LEAST:
+            return self.rules
+        if self._blocks is None:
+            self._blocks = divide(self.rules, self._place)
+        if len(self._blocks) == 1:
+            return self._blocks[0].for_packet(packet)
+        return run_through(self._blocks, packet)
 
     @property
     def object(self) -> str:
@@ -66,6 +81,7 @@ class Ruleset:
         self._place = place
         self._hooks: defaultdict[tuple[str, str], list[HookEntry]] = defaultdict(list)
         self._translations: defaultdict[tuple[str, str], list[HookEntry]] = defaultdict(list)
+        self._chains: list[LoadedChain] = []
         age = 0
         for table in place.of(Table):
             if "dormant" in table.flags:
@@ -75,6 +91,7 @@ class Ruleset:
                 lambda name, table=table: self._load_set(table, name),  # type: ignore[misc]
             )
             loaded = {chain.name: LoadedChain(table, chain, place, sets) for chain in table.chains}
+            self._chains += loaded.values()
             for chain in loaded.values():
                 chain.siblings = loaded
                 age += 1
@@ -106,6 +123,11 @@ class Ruleset:
         for element in self._place.of(Element):
             found.setdefault((element.family, element.table, element.set), []).append(element)
         return found
+
+    def rules(self) -> Iterator[CompiledRule]:
+        """All rules of all chains, also of those that no packet comes to."""
+        for chain in self._chains:
+            yield from chain.rules
 
     def hook(self, stack: str, name: str) -> tuple[HookEntry, ...]:
         """What runs at a hook of "ip", "ip6", "bridge", "arp" or "netdev", in order."""

@@ -35,36 +35,52 @@ class Constraint(NamedTuple):
 class Region:
     """The values of each header field for which a walk goes the same way."""
 
-    __slots__ = ("_recordings", "fields", "held")
+    __slots__ = ("_recordings", "answering", "arriving", "fields", "follows_answers", "held")
 
     def __init__(self, held: dict[str, Intervals], representative: dict[str, int]) -> None:
         self.held = dict(held)
         self.fields = {name: Traced(number, self, name) for name, number in representative.items()}
         self._recordings: list[list[Constraint]] = []
+        self.arriving: dict[str, Intervals] | None = None
+        """The fields as the first packet alone narrows them, once it has arrived."""
+        self.answering = False
+        self.follows_answers = True
+        """Whether what comes after the first packet is walked, too."""
+
+    def begin_answer(self) -> None:
+        """What follows is asked for the packets behind the first one."""
+        if self.arriving is None:
+            self.arriving = dict(self.held)
+        self.answering = True
+
+    def _narrow(self, field: str, change: Callable[[Intervals], Intervals]) -> None:
+        self.held[field] = change(self.held[field])
+        if self.arriving is not None and not self.answering:
+            self.arriving[field] = change(self.arriving[field])
 
     def keep(self, field: str, values: Intervals) -> None:
         """Narrow a field to some values."""
         if self._recordings:
             self._recordings[-1].append(Constraint(field, values, True))
-        self.held[field] = self.held[field] & values
+        self._narrow(field, lambda held: held & values)
 
     def drop(self, field: str, values: Intervals) -> None:
         """Narrow a field to all but some values."""
         if self._recordings:
             self._recordings[-1].append(Constraint(field, values, False))
-        self.held[field] = self.held[field] - values
+        self._narrow(field, lambda held: held - values)
 
     def keep_range(self, field: str, first: int, last: int) -> None:
         """Narrow a field to the values from `first` to `last`."""
         if self._recordings:
             self._recordings[-1].append(Constraint(field, interval(first, last), True))
-        self.held[field] = self.held[field].within(first, last)
+        self._narrow(field, lambda held: held.within(first, last))
 
     def drop_range(self, field: str, first: int, last: int) -> None:
         """Narrow a field to the values before `first` and behind `last`."""
         if self._recordings:
             self._recordings[-1].append(Constraint(field, interval(first, last), False))
-        self.held[field] = self.held[field].without(first, last)
+        self._narrow(field, lambda held: held.without(first, last))
 
     @contextmanager
     def recorded(self) -> Iterator[list[Constraint]]:
@@ -100,6 +116,7 @@ class Traced(int):
     field: str
 
     def __new__(cls, number: int, region: Region, field: str) -> Traced:
+        """A number, the region that it belongs to, and its field there."""
         made = super().__new__(cls, number)
         made.region, made.field = region, field
         return made
@@ -244,6 +261,7 @@ class Derived(Traced):
     highest: int
 
     def __new__(cls, number: int, origin: Traced, lowest: int, highest: int) -> Derived:
+        """A number made of `origin`, and the ends of what it can be."""
         made = int.__new__(cls, number)
         made.region, made.field = origin.region, origin.field
         made.origin, made.lowest, made.highest = origin, lowest, highest
@@ -288,6 +306,7 @@ class DerivedText(str):
     beginning: str
 
     def __new__(cls, text: str, origin: Traced, beginning: str) -> DerivedText:
+        """A text made of `origin`, and how it begins in any case."""
         made = super().__new__(cls, text)
         made.origin, made.beginning = origin, beginning
         return made

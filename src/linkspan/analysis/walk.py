@@ -106,6 +106,7 @@ def _trace_once(
     journey = _begin(view, choices, tracker, region)
     packet = first_packet(flow, namespace)
     if region is not None:
+        region.answering = False
         for name, number in region.fields.items():
             setattr(packet, name, number)
     opening = packet.copy()
@@ -121,6 +122,10 @@ def _trace_once(
     main = _trace(there, sent)
     if there.ending.disposition not in GOOD:
         return main
+    if region is not None:
+        region.begin_answer()
+        if not region.follows_answers:
+            return main
     reply = _answer(there, opening, flow.link)
     main = _with(main, reply=_trace(reply, reply.journey.sent or sent.inverted()))
     if reply.ending.disposition in GOOD and opening.protocol == 6:
