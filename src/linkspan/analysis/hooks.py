@@ -115,7 +115,7 @@ def run_base_chain(journey: Journey, packet: Packet, chain: LoadedChain) -> Rule
 
 def _run_chain(journey: Journey, packet: Packet, chain: LoadedChain, depth: int) -> Ruled | None:
     """What a chain decides; None when it says nothing and its caller goes on."""
-    for rule in chain.rules:
+    for rule in chain.rules_for(packet):
         decision = rule.run(packet, journey)
         if decision is None:
             continue

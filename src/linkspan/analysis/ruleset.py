@@ -131,7 +131,8 @@ class Ruleset:
 
     def hook(self, stack: str, name: str) -> tuple[HookEntry, ...]:
         """What runs at a hook of "ip", "ip6", "bridge", "arp" or "netdev", in order."""
-        return self._orders.get((stack, name)) or self._order(stack, name)
+        held = self._orders.get((stack, name))
+        return self._order(stack, name) if held is None else held
 
     @cached_property
     def _orders(self) -> dict[tuple[str, str], tuple[HookEntry, ...]]:

@@ -44,7 +44,7 @@ class ReadChain(NamedTuple):
         number = 0
         for rule, unsettled in self.rules:
             term = settle(unsettled)
-            if any(True for _ in find_mines(term)):
+            if find_mines(term):
                 members = _members(term, rule)
                 if members is None:
                     block.append((rule, term))
@@ -67,12 +67,10 @@ def _members(term: Any, rule: FirewallRule) -> list[Fact] | None:
         return None
     for place, (statement, part) in enumerate(zip(statements, term, strict=True)):
         if isinstance(statement, Match) and isinstance(statement.right, SetOf):
-            if any(True for _ in find_mines(part[:-1])):
+            if find_mines(part[:-1]):
                 return None
-            found += [
-                (place, statement.op, row) for row in part[-1] if any(True for _ in find_mines(row))
-            ]
-        elif any(True for _ in find_mines(part)):
+            found += [(place, statement.op, row) for row in part[-1] if find_mines(row)]
+        elif find_mines(part):
             return None
     return found if len({o for fact in found for o in owners_of(fact)}) > 1 else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from linkspan.dataplane.rules import Counter, FirewallRule, Log, Statement
@@ -23,13 +22,23 @@ class PublishedPort(NamedTuple):
     number: int
 
 
-def find_mines(term: Any) -> Iterator[Mine | PublishedPort]:
+def find_mines(term: Any) -> list[Mine | PublishedPort]:
     """The identities and ports of the host in a term."""
+    found: list[Mine | PublishedPort] = []
     if type(term) is tuple:
-        for part in term:
-            yield from find_mines(part)
+        _collect(term, found)
     elif type(term) is Mine or type(term) is PublishedPort:
-        yield term
+        found.append(term)
+    return found
+
+
+def _collect(terms: tuple[Any, ...], found: list[Mine | PublishedPort]) -> None:
+    for part in terms:
+        kind = type(part)
+        if kind is tuple:
+            _collect(part, found)
+        elif kind is Mine or kind is PublishedPort:
+            found.append(part)
 
 
 def owners_of(term: Any) -> set[str]:
