@@ -16,7 +16,10 @@ _PASSED = Decision("continue")
 class CompiledRule:
     """A rule of a chain, compiled when it is first needed."""
 
-    __slots__ = ("_place", "_sets", "_statements", "chain", "family", "number", "rule", "table")
+    __slots__ = (
+        "_object", "_place", "_sets", "_statements", "_text", "chain", "family", "number", "rule",
+        "table",
+    )  # fmt: skip
 
     def __init__(
         self, rule: FirewallRule, number: int, owner: tuple[str, str, str], place: Place,
@@ -25,6 +28,7 @@ class CompiledRule:
         self.rule = rule
         self.number = number
         self.family, self.table, self.chain = owner
+        self._object = self._text = ""
         self._place = place
         self._sets = sets
         self._statements: list[Compiled | None] = [None] * len(rule.statements)
@@ -32,14 +36,18 @@ class CompiledRule:
     @property
     def object(self) -> str:
         """Where a person finds the rule."""
-        handle = self.rule.handle
-        which = f"rule {self.number}" if handle is None else f"handle {handle}"
-        return f"{self.family} {self.table} {self.chain} {which}"
+        if not self._object:
+            handle = self.rule.handle
+            which = f"rule {self.number}" if handle is None else f"handle {handle}"
+            self._object = f"{self.family} {self.table} {self.chain} {which}"
+        return self._object
 
     @property
     def text(self) -> str:
         """The rule as it was written, or as nft would print it."""
-        return self.rule.text or rule_text(self.rule, self.family)
+        if not self._text:
+            self._text = self.rule.text or rule_text(self.rule, self.family)
+        return self._text
 
     def run(self, packet: Packet, run: Run) -> Decision | None:
         """What the rule decides on a packet, None for nothing."""
