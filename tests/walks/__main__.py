@@ -16,7 +16,9 @@ def main() -> int:
     parser.add_argument("worlds", type=int, nargs="?", default=100, help="how many worlds")
     parser.add_argument("--flows", type=int, default=A_WORLD, help="flows of each world")
     parser.add_argument("--jobs", type=int, default=JOBS, help="worlds at once")
-    parser.add_argument("--no-shrinking", action="store_true", help="leave worlds as large as they are")
+    parser.add_argument(
+        "--no-shrinking", action="store_true", help="leave worlds as large as they are"
+    )
     options = parser.parse_args()
     start = time.monotonic()
     flows = said = differing = 0

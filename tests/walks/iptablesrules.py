@@ -39,7 +39,9 @@ class Saved:
         lines = []
         for table in dict.fromkeys(table for table, _, _ in self.policies):
             lines.append(f"*{table}")
-            lines += [f":{chain} {policy} [0:0]" for t, chain, policy in self.policies if t == table]
+            lines += [
+                f":{chain} {policy} [0:0]" for t, chain, policy in self.policies if t == table
+            ]
             lines += [line for t, line in self.rules if t == table]
             lines.append("COMMIT")
         return "\n".join(lines) + "\n"
@@ -73,7 +75,7 @@ class Scribe:
                 for _ in range(rng.choice((0, 1, 1, 2, 3))):
                     rules.append((table, self._rule(table, chain, chain, own)))
             for place, name in enumerate(own):
-                hook = "FORWARD" if table in ("mangle", "filter") else ""
+                hook = ""
                 for _ in range(rng.randint(1, 3)):
                     rules.append((table, self._rule(table, name, hook, own[place + 1 :])))
         return Saved(
@@ -120,9 +122,10 @@ class Scribe:
             f"-m iprange {no}--src-range {'-'.join(self._span())}",
             f"-m iprange {no}--dst-range {'-'.join(self._span())}",
         ]  # fmt: skip
-        if hook in _IN:
+        if hook in _IN or not hook:
             links = self.world.links[self.namespace]
             choices += [f"{no}-i {rng.choice((*links, 'br+', 'eth+'))}"] * 3
+        if hook in _IN:
             choices.append(f"-m mac {no}--mac-source 02:00:00:00:14:0{rng.choice('234')}")
         if hook in _OUT:
             links = self.world.links[self.namespace]
@@ -139,7 +142,9 @@ class Scribe:
             if not any("--syn" in word or "--tcp-flags" in word for word in before):
                 choices += [f"{no}--syn", f"{no}--tcp-flags SYN,ACK SYN"]
         if protocol == "icmp":
-            choices += [f"{no}--icmp-type {rng.choice(('echo-request', 'echo-reply', '8/0', 'any'))}"]
+            choices += [
+                f"{no}--icmp-type {rng.choice(('echo-request', 'echo-reply', '8/0', 'any'))}"
+            ]
         if protocol == "ipv6-icmp":
             choices += [f"{no}--icmpv6-type {rng.choice(('echo-request', 'echo-reply'))}"]
         taken = " ".join(before)

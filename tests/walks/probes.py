@@ -18,6 +18,7 @@ from linkspan.dataplane import Listener
 
 _GREETING = b"here\n"
 RELAY_TIMEOUT = 2.0
+_MOST_THREADS = 100
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,9 @@ class Servers:
                         one.sendto(_GREETING, client)
                     else:
                         connection, _ = one.accept()
+                        if onward is not None and threading.active_count() > _MOST_THREADS:
+                            connection.close()  # relays that lead to each other
+                            continue
                         if onward is not None:
                             relay = threading.Thread(target=_relay, args=(connection, *onward))
                             relay.start()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
-
-import msgspec
 
 from linkspan.dataplane import Chain, Element, FirewallRule, Object, SetDefinition, Table
 from linkspan.dataplane.rules import (
@@ -21,7 +18,6 @@ from linkspan.dataplane.rules import (
     Masked,
     Match,
     Meta,
-    Named,
     Nat,
     Numgen,
     Payload,
@@ -34,7 +30,7 @@ from linkspan.dataplane.rules import (
     VerdictMap,
 )
 from walks.rulesets import PORTS, Writer
-from walks.topology import HOST
+from walks.topology import HOST, Topology
 
 _REJECTS = {
     "inet": ("port-unreachable", "admin-prohibited", "host-unreachable", "no-route"),
@@ -97,8 +93,11 @@ class WideWriter(Writer):
         ]  # fmt: skip
         if hook in ("prerouting", "input", "forward"):
             choices.append(Match(Meta("iifname"), SetOf((self.link(), self.link_like()))))
-            choices.append(Match(Fib("type", ("daddr", "iif")), "local")
-                           if hook != "forward" else Match(Meta("iifname"), "p*", "!="))
+            choices.append(
+                Match(Fib("type", ("daddr", "iif")), "local")
+                if hook != "forward"
+                else Match(Meta("iifname"), "p*", "!=")
+            )
             choices.append(Match(Meta("iifname"), rng.choice(("br*", "e*", "v*"))))
         if hook in ("output", "postrouting"):
             choices.append(Match(Meta("skuid"), rng.choice((0, 1000))))
@@ -109,9 +108,11 @@ class WideWriter(Writer):
 
     def address_like(self) -> str:
         """Another address than `address` could give: nobody's."""
-        return self.world.subnets[0].partition("/")[0][:-1] + "88" if (
-            self.world.version == 4
-        ) else self.world.subnets[0].partition("/")[0] + "88"
+        return (
+            self.world.subnets[0].partition("/")[0][:-1] + "88"
+            if (self.world.version == 4)
+            else self.world.subnets[0].partition("/")[0] + "88"
+        )
 
     def link_like(self) -> str:
         """Another link than one that is there."""
@@ -126,7 +127,9 @@ class WideWriter(Writer):
         return (Counter(),)
 
     def _macs(self) -> list[str]:
-        return [o.mac for o in self.world.objects if getattr(o, "mac", None)] or ["02:00:00:00:00:01"]
+        return [o.mac for o in self.world.objects if getattr(o, "mac", None)] or [
+            "02:00:00:00:00:01"
+        ]
 
     def _span(self) -> tuple[str, str]:
         net = self.rng.choice(self.world.subnets).partition("/")[0]
@@ -172,7 +175,9 @@ class WideWriter(Writer):
                 )
                 return VerdictMap(key, pairs)
             case "mark":
-                return VerdictMap(Masked(Meta("mark"), 3), ((0, rng.choice(ends)), (1, rng.choice(ends))))
+                return VerdictMap(
+                    Masked(Meta("mark"), 3), ((0, rng.choice(ends)), (1, rng.choice(ends)))
+                )
             case "numbers":
                 return VerdictMap(
                     Numgen(rng.choice(("inc", "random")), 2),
@@ -267,7 +272,7 @@ def _protocols(statement: Statement) -> str | None:
     return str(right) if isinstance(left, Meta) and left.field == "l4proto" else None
 
 
-def make_wide_rulesets(rng: random.Random, world: "Topology") -> list[Object]:
+def make_wide_rulesets(rng: random.Random, world: Topology) -> list[Object]:
     """Tables of all namespaces, in the order of their creation."""
     found: list[Object] = []
     for name in world.namespaces:

@@ -119,8 +119,19 @@ def find_port(
     learned = None
     if entry is not None and entry.link != bridge and not entry.permanent:
         learned = entry.link
-    if learned is not None and (learned in behind or not behind):
+    settings = {one.name: one.port for one in place.ports[bridge] if one.port is not None}
+    deaf = [out for out in behind if out in settings and settings[out].learning is False]
+    # Who answers is learned, also where an entry says otherwise; a port that does not learn
+    # leaves the entry as it is, or the frame to be sent out by all ports (br_handle_frame_finish).
+    if learned is not None and (learned in behind or len(deaf) == len(behind)):
         behind = [learned]
+    elif learned is None and deaf == behind != []:
+        behind = [out for out in deaf if settings[out].flood is not False]
+        if not behind:
+            return journey.end(
+                Disposition.NOT_BRIDGED, packet,
+                f"port {deaf[0]} of {bridge} does not learn, and gets no unknown frames (flood off)",
+            )  # fmt: skip
     passing = [out for out in behind if may_pass(place, port, out)]
     if passing:
         return journey.choices.choose(f"behind which port of {bridge} {mac} is", passing, passing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from linkspan.dataplane.objects import Part
@@ -23,12 +23,15 @@ from linkspan.dataplane.rules import (
     Statement,
     Value,
 )
+from linkspan.kernel.netfilter.iptables.ipsets import IpSet, UnclearSetError, ask_set
 from linkspan.kernel.netfilter.iptables.words import Group, Option
 from linkspan.kernel.netfilter.values import CT_STATES, TCP_FLAGS
 
 ALL_BITS: Final = 0xFFFFFFFF
 _PROTOCOLS = {"ipv6-icmp": "icmpv6", "icmp6": "icmpv6"}
 _WITHOUT_MEANING = frozenset(("comment",))
+_IPV6_KINDS = {"MULTICAST": True, "UNICAST": False}
+"""Types of IPv6 addresses that are ranges of numbers: whether they are in ff00::/8."""
 _PERIODS = {"sec": "second", "min": "minute", "hour": "hour", "day": "day"}
 _STATUSES = {"EXPECTED": "expected", "SEEN_REPLY": "seen-reply", "ASSURED": "assured",
              "CONFIRMED": "confirmed"}  # fmt: skip
@@ -47,9 +50,16 @@ class NotUnderstoodError(Exception):
     """An option has no words in the rule language."""
 
 
-def read_group(group: Group, family: str, protocol: str | None) -> Iterator[Statement]:
-    """What a match module tests, for "ip" or "ip6"; `protocol` is what `-p` says."""
+def read_group(
+    group: Group, family: str, protocol: str | None, sets: Mapping[str, IpSet] | None = None
+) -> Iterator[Statement]:
+    """What a match module tests, for "ip" or "ip6"; `protocol` is what `-p` says, `sets` those
+    of ipset that there are.
+    """
     if group.module in _WITHOUT_MEANING:
+        return
+    if group.module == "set":
+        yield _set(group, family, sets or {})
         return
     if not group.module:
         for option in group.options:
@@ -61,7 +71,7 @@ def read_group(group: Group, family: str, protocol: str | None) -> Iterator[Stat
 def _try_to_read(group: Group, family: str, protocol: str | None) -> list[Statement]:
     try:
         if group.module in _WHOLE:
-            return _WHOLE[group.module](group)
+            return _WHOLE[group.module](group, family)
         if group.module and group.module not in _MODULES:
             raise NotUnderstoodError
         return [one for option in group.options for one in _read(option, group, family, protocol)]
@@ -142,6 +152,17 @@ def _several(names: list[str]) -> Value:
     return names[0] if len(names) == 1 else SetOf(tuple(names))
 
 
+def _set(group: Group, family: str, sets: Mapping[str, IpSet]) -> Statement:
+    """--match-set NAME src,dst; what counters say or elements exclude by themselves is not read."""
+    match group.options:
+        case (Option("--match-set", (name, sides), invert),) if name in sets:
+            try:
+                return ask_set(sets[name], sides, invert, family)
+            except (UnclearSetError, KeyError):
+                pass
+    return Opaque(group.text)
+
+
 # Modules ------------------------------------------------------------------------------
 
 
@@ -175,7 +196,9 @@ def _direction(option: Option, family: str) -> list[Statement]:
     return [comparison(Ct("direction"), option.value.lower(), option.invert)]
 
 
-def _address_type(group: Group) -> list[Statement]:
+def _address_type(group: Group, family: str) -> list[Statement]:
+    if family == "ip6" and any(_kinds_of_numbers(option) for option in group.options):
+        return _address_type_by_number(group)
     names = {option.name for option in group.options}
     bound = [link for link in ("iif", "oif") if _LIMITS[link] in names]
     made: list[Statement] = []
@@ -187,6 +210,23 @@ def _address_type(group: Group) -> list[Statement]:
             made.append(comparison(left, _several(kinds), option.invert))
         elif not option.name.startswith("--limit-iface-"):
             raise NotUnderstoodError
+    return made
+
+
+def _kinds_of_numbers(option: Option) -> bool:
+    return option.name in ("--src-type", "--dst-type") and option.value in _IPV6_KINDS
+
+
+def _address_type_by_number(group: Group) -> list[Statement]:
+    """In IPv6 unicast and multicast are what the address is, not what a route says, so that
+    every local address is unicast too (match_type6 in net/netfilter/xt_addrtype.c).
+    """
+    made: list[Statement] = []
+    for option in group.options:
+        if not _kinds_of_numbers(option):
+            raise NotUnderstoodError
+        field = Payload("ip6", "saddr" if option.name == "--src-type" else "daddr")
+        made.append(comparison(field, "ff00::/8", option.invert == _IPV6_KINDS[option.value]))
     return made
 
 
@@ -255,7 +295,7 @@ def _user(option: Option, family: str) -> list[Statement]:
     return [comparison(Meta(field), value, option.invert)]
 
 
-def _limit(group: Group) -> list[Statement]:
+def _limit(group: Group, family: str) -> list[Statement]:
     found = {option.name: option.value for option in group.options}
     amount, _, period = found["--limit"].partition("/")
     text = f"{amount}/{_PERIODS.get(period, period)}"
@@ -263,7 +303,7 @@ def _limit(group: Group) -> list[Statement]:
     return [Limit(f"{text} burst {burst} packets" if burst else text)]
 
 
-def _statistic(group: Group) -> list[Statement]:
+def _statistic(group: Group, family: str) -> list[Statement]:
     found = {option.name: option for option in group.options}
     if found["--mode"].value == "random":
         chance = found["--probability"]
@@ -297,7 +337,7 @@ _READERS: dict[tuple[str, str], Callable[[Option, str], list[Statement]]] = {
     ("owner", "--uid-owner"): _user,
     ("owner", "--gid-owner"): _user,
 }
-_WHOLE: dict[str, Callable[[Group], list[Statement]]] = {
+_WHOLE: dict[str, Callable[[Group, str], list[Statement]]] = {
     "addrtype": _address_type, "limit": _limit, "statistic": _statistic,
 }  # fmt: skip
 _MODULES = frozenset(module for module, _ in _READERS) | {"udp", "sctp", "dccp", "multiport"}
