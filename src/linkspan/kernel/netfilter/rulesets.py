@@ -18,6 +18,8 @@ from linkspan.errors import LinkspanError
 from linkspan.kernel import namespaces
 from linkspan.kernel.netfilter import iptables, nftjson
 from linkspan.kernel.netfilter.firewall import Firewall
+from linkspan.kernel.netfilter.ipsetlists import list_sets
+from linkspan.kernel.netfilter.iptables import IpSet
 from linkspan.kernel.netfilter.legacy import PROGRAMS
 from linkspan.kernel.netfilter.obstacles import IPTABLES_TABLES, chain_devices, rule_texts
 from linkspan.kernel.netfilter.printed import Job, Printed, print_rulesets
@@ -74,20 +76,37 @@ def _read(wanted: Wanted, printed: Printed) -> Ruleset:
         return Ruleset([], ())
     failed = list(printed.failed)
     objects: list[Object] = []
+    sets = _read_sets(wanted, printed, failed)
     if wanted.tables:
         try:
-            objects += _read_nft(wanted.name, printed)
+            objects += _read_nft(wanted.name, printed, sets)
         except (ValueError, KeyError, TypeError):
             if not failed:
                 failed.append("nft printed something that is not understood")
             objects += _read_shells(wanted)
     for family, text in printed.legacy.items():
         saved = text.decode(errors="replace")
-        objects += iptables.read_saved(saved, family, "iptables-legacy", wanted.name)
+        tables = iptables.read_saved(saved, family, "iptables-legacy", wanted.name, sets)
+        objects += (*tables, *iptables.asked_elements(tables, sets))
     return Ruleset(objects, tuple(failed))
 
 
-def _read_nft(name: str, printed: Printed) -> list[Object]:
+def _read_sets(wanted: Wanted, printed: Printed, failed: list[str]) -> dict[str, IpSet]:
+    """The sets of ipset, if any rule asks one."""
+    texts = (*printed.saved.values(), *printed.legacy.values())
+    if not any(b" -m set " in text for text in texts):
+        return {}
+    try:
+        if wanted.path is None:
+            return list_sets()
+        with namespaces.opened(wanted.path) as descriptor:
+            return list_sets(descriptor)
+    except LinkspanError as error:
+        failed.append(str(error))
+        return {}
+
+
+def _read_nft(name: str, printed: Printed, sets: Mapping[str, IpSet]) -> list[Object]:
     """The tables as nft and iptables-nft print them. Raises ValueError when nft did not."""
     rows: list[dict[str, Any]] = msgspec.json.decode(printed.json)["nftables"]
     lines = printed.lines.decode(errors="replace")
@@ -97,10 +116,12 @@ def _read_nft(name: str, printed: Printed) -> list[Object]:
         (table.family, table.name): table
         for family, text in printed.saved.items()
         for table in iptables.read_saved(
-            text.decode(errors="replace"), family, "iptables-nft", name
+            text.decode(errors="replace"), family, "iptables-nft", name, sets
         )
     }
-    return [*(_choose_reading(table, saved) for table in found.tables), *found.elements]
+    tables = [_choose_reading(table, saved) for table in found.tables]
+    asking = [table for table in tables if table.origin == "iptables-nft"]
+    return [*tables, *found.elements, *iptables.asked_elements(asking, sets)]
 
 
 def _choose_reading(table: Table, saved: Mapping[tuple[str, str], Table]) -> Table:

@@ -5,6 +5,12 @@ its options mean, `tables` puts tables together. What is not understood becomes 
 meaning of options is that of iptables-extensions(8).
 """
 
-from linkspan.kernel.netfilter.iptables.tables import SavedTable, apply_hooks, read_saved
+from linkspan.kernel.netfilter.iptables.ipsets import IpSet
+from linkspan.kernel.netfilter.iptables.tables import (
+    SavedTable,
+    apply_hooks,
+    asked_elements,
+    read_saved,
+)
 
-__all__ = ["SavedTable", "apply_hooks", "read_saved"]
+__all__ = ["IpSet", "SavedTable", "apply_hooks", "asked_elements", "read_saved"]

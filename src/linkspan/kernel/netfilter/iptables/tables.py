@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from linkspan.dataplane.objects import HOST
-from linkspan.dataplane.rules import Chain, FirewallRule, Opaque, Table
+from linkspan.dataplane.objects import HOST, Element
+from linkspan.dataplane.rules import (
+    Chain,
+    FirewallRule,
+    Match,
+    Named,
+    Opaque,
+    SetDefinition,
+    Table,
+)
+from linkspan.kernel.netfilter.iptables.ipsets import IpSet, elements_of, read_set
 from linkspan.kernel.netfilter.iptables.matches import read_group, read_protocol
 from linkspan.kernel.netfilter.iptables.targets import read_target
 from linkspan.kernel.netfilter.iptables.words import Line, split_line
@@ -42,19 +51,55 @@ def split_saved(text: str) -> tuple[SavedTable, ...]:
     return tuple(found)
 
 
-def read_saved(text: str, family: str, origin: str, namespace: str = HOST) -> tuple[Table, ...]:
+def read_saved(
+    text: str,
+    family: str,
+    origin: str,
+    namespace: str = HOST,
+    sets: Mapping[str, IpSet] | None = None,
+) -> tuple[Table, ...]:
     """The tables in what `iptables-save` ("ip") or `ip6tables-save` ("ip6") printed.
 
     `origin` is "iptables-nft" or "iptables-legacy". Chains hang at the hooks and priorities
-    that the kernel gives to tables of these names.
+    that the kernel gives to tables of these names. `sets` are those of ipset in the namespace:
+    a table has those that its rules ask (`asked_elements` gives what is in them).
     """
-    return tuple(_table(saved, family, origin, namespace) for saved in split_saved(text))
+    return tuple(
+        _table(saved, family, origin, namespace, sets or {}) for saved in split_saved(text)
+    )
 
 
-def _table(saved: SavedTable, family: str, origin: str, namespace: str) -> Table:
+def asked_elements(tables: Iterable[Table], sets: Mapping[str, IpSet]) -> tuple[Element, ...]:
+    """What is in the sets of ipset that tables ask."""
+    return tuple(
+        element
+        for table in tables
+        for element in elements_of(
+            [one.name for one in table.sets], sets, table.namespace, table.family, table.name
+        )
+    )
+
+
+def _asked_sets(chains: Iterable[Chain], sets: Mapping[str, IpSet]) -> Iterator[SetDefinition]:
+    asked = {
+        statement.right.name: None
+        for chain in chains
+        for rule in chain.rules
+        for statement in rule.statements
+        if isinstance(statement, Match) and isinstance(statement.right, Named)
+    }
+    for name in asked:
+        yield read_set(sets[name]).definition
+
+
+def _table(
+    saved: SavedTable, family: str, origin: str, namespace: str, sets: Mapping[str, IpSet]
+) -> Table:
     chains = []
     for name, policy in saved.policies.items():
-        rules = tuple(_rule(text, family, saved.policies) for text in saved.rules.get(name, ()))
+        rules = tuple(
+            _rule(text, family, saved.policies, sets) for text in saved.rules.get(name, ())
+        )
         hook = None if policy == "-" else name.lower()
         chains.append(
             Chain(
@@ -64,8 +109,9 @@ def _table(saved: SavedTable, family: str, origin: str, namespace: str) -> Table
             )
         )  # fmt: skip
     return Table(
-        namespace=namespace, family=family, name=saved.name, chains=tuple(chains), origin=origin
-    )
+        namespace=namespace, family=family, name=saved.name, chains=tuple(chains),
+        sets=tuple(_asked_sets(chains, sets)), origin=origin,
+    )  # fmt: skip
 
 
 def _type(table: str, hook: str | None) -> str:
@@ -84,14 +130,18 @@ def _priority(table: str, hook: str | None) -> int:
     return _PRIORITIES.get(table, 0)
 
 
-def _rule(text: str, family: str, chains: Mapping[str, str]) -> FirewallRule:
+def _rule(
+    text: str, family: str, chains: Mapping[str, str], sets: Mapping[str, IpSet]
+) -> FirewallRule:
     try:
         line = split_line(text)
     except ValueError:
         return FirewallRule((Opaque(text),), text=text)
     protocol = _protocol(line)
     statements = [
-        statement for group in line.groups for statement in read_group(group, family, protocol)
+        statement
+        for group in line.groups
+        for statement in read_group(group, family, protocol, sets)
     ]
     statements += read_target(line, family, chains)
     comments = [
