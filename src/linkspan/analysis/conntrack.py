@@ -48,16 +48,18 @@ class Tracker:
 
     def __init__(self, traced: bool = False) -> None:
         self.traced = traced
-        self.neighbours: dict[tuple[str, str, int, int], str] = {}
-        """MACs of who has asked, by namespace, link, version and address."""
+        self._neighbours: dict[tuple[str, str, int], list[tuple[int, str]]] = {}
+        """Who has asked, by namespace, link and version: addresses and MACs, the last one first."""
         self._tables: dict[str, dict[Ends, tuple[Connection, str]]] = {}
+
+    def learn(self, namespace: str, link: str, version: int, address: int, mac: str) -> None:
+        """Somebody with an address has asked: his MAC is known there now."""
+        self._neighbours.setdefault((namespace, link, version), []).insert(0, (address, mac))
 
     def learned(self, namespace: str, link: str, version: int, address: int) -> str | None:
         """The MAC of who has asked there before, from an address."""
-        if not self.traced:
-            return self.neighbours.get((namespace, link, version, address))
-        for key, mac in self.neighbours.items():
-            if key[:3] == (namespace, link, version) and key[3] == address:
+        for known, mac in self._neighbours.get((namespace, link, version), ()):
+            if known == address:
                 return mac
         return None
 

@@ -7,7 +7,7 @@ class (regions); those that arrive at a socket are exposed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from linkspan.analysis.headers import (
 from linkspan.analysis.intervals import NOTHING, Intervals, to_intervals, to_points
 from linkspan.analysis.openers import Openers, find_opener, has_firewall
 from linkspan.analysis.reach_ends import find_outside
-from linkspan.analysis.regions import Sender, begin, narrowed
+from linkspan.analysis.regions import Search, Sender, begin, narrowed, representative
 from linkspan.analysis.segments import Receiver, find_receivers, find_segments
 from linkspan.analysis.trace import Answer, Confidence, Disposition, Trace, Verdict
 from linkspan.analysis.view import View
@@ -89,7 +89,7 @@ class _Question(NamedTuple):
     receiver: Receiver
     sources: Asked
     preferred: dict[str, int]
-    follows_answers: bool = True
+    box: Headers
 
 
 class _Walked(NamedTuple):
@@ -98,6 +98,8 @@ class _Walked(NamedTuple):
     arriving: Headers
     whole: Headers
     answer: Answer
+    follows_answers: bool
+    """Whether the answers were walked, too: those to pretended sources never come back."""
 
 
 def find_exposed(
@@ -116,19 +118,19 @@ def find_exposed(
     segments = find_segments(view) if link is None else [link]
     if not segments:
         raise NotFound("this host has no link to the outside; name one with --link")
-    search = _Search(view, most)
+    survey = _Survey(view, most)
     for segment in segments:
         for protocol in _worth_asking(view, protocols):
             for version in (4, 6):
-                search.ask(segment, version, PROTOCOLS[protocol])
-    found = gather(search.arrivals)
+                survey.ask(segment, version, PROTOCOLS[protocol])
+    found = gather(survey.arrivals)
     return Exposed(
         segments=tuple(segments),
         exposures=found,
-        forwarded=tuple(search.passages),
-        unclear=tuple(search.unclear),
-        rest=tuple(search.rest),
-        walks=search.walks,
+        forwarded=tuple(survey.passages),
+        unclear=tuple(survey.unclear),
+        rest=tuple(survey.rest),
+        walks=survey.walks,
     )
 
 
@@ -140,7 +142,7 @@ def _worth_asking(view: View, protocols: Sequence[str]) -> list[str]:
     return [name for name in protocols if name in listening]
 
 
-class _Search:
+class _Survey:
     """Walks the packets of strangers, and keeps those that arrive."""
 
     def __init__(self, view: View, most: int) -> None:
@@ -161,17 +163,32 @@ class _Search:
             preferred["source"] = to_number(outside.beside[version])
         for receiver in find_receivers(self._view, HOST, segment):
             sources = self._sources(segment, receiver, version)
-            question = _Question(segment, receiver, sources, preferred)
-            for values in sources:
-                box = Headers(
-                    version=version, protocol=protocol, source=values,
-                    destination=ALL_ADDRESSES[version] - _NO_DESTINATION[version],
-                )  # fmt: skip
-                waiting = [box]
-                while waiting and self.walks < self._most:
-                    self._take(question, waiting)
-                self.rest += [f"from {segment} to {receiver.mac}: {left}" for left in waiting]
-                question = question._replace(follows_answers=False)
+            box = Headers(
+                version=version, protocol=protocol, source=sources.usual | sources.pretended,
+                destination=ALL_ADDRESSES[version] - _NO_DESTINATION[version],
+            )  # fmt: skip
+            question = _Question(segment, receiver, sources, preferred, box)
+            self._ask(question)
+
+    def _ask(self, question: _Question) -> None:
+        whole = question.box
+
+        def walk(values: Mapping[str, int]) -> tuple[Headers, _Walked]:
+            usual = values["source"] in question.sources.usual
+            walked = self._walk(question, whole, values, usual)
+            self._keep(question, walked)
+            return walked.arriving, walked
+
+        boxes = [
+            msgspec.structs.replace(whole, source=values)
+            for values in (question.sources.pretended, question.sources.usual)
+        ]
+        search = Search(walk, boxes, question.preferred, self._most - self.walks)
+        for _ in search:
+            pass
+        self.rest += [
+            f"from {question.segment} to {question.receiver.mac}: {left}" for left in search.waiting
+        ]
 
     def _sources(self, segment: str, receiver: Receiver, version: int) -> Asked:
         """Any source, as far as the receiver takes it at all; those of the host's side apart."""
@@ -202,13 +219,8 @@ class _Search:
         owned = to_points(number for its, number in self._view.owners if its == version)
         return (to_intervals(spans) - beside) | owned
 
-    def _take(self, question: _Question, waiting: list[Headers]) -> None:
-        """Walk one packet of what is waiting, and keep what it says of others."""
-        box = waiting.pop()
-        if box.empty:
-            return
-        walked = self._walk(question, box)
-        waiting.extend(subtract(box, walked.arriving))
+    def _keep(self, question: _Question, walked: _Walked) -> None:
+        """Keep what one walk says of all packets that arrive alike."""
         endings = {trace.disposition for trace in walked.answer.traces}
         if Disposition.DELIVERED in endings:
             self._arrive(question, walked)
@@ -217,14 +229,18 @@ class _Search:
         if Disposition.UNKNOWN in endings:
             self._note_unclear(question, walked)
 
-    def _walk(self, question: _Question, box: Headers) -> _Walked:
+    def _walk(
+        self, question: _Question, whole: Headers, values: Mapping[str, int], answers: bool
+    ) -> _Walked:
         sender = Sender(HOST, question.segment, question.receiver.mac)
-        region, flow = begin(box, sender, question.preferred)
-        region.follows_answers = question.follows_answers
+        region, flow = begin(whole, sender, values)
+        region.follows_answers = answers
         self.walks += 1
         answer = trace_flow(self._view, HOST, flow, region=region, towards=question.receiver.mac)
         arriving = region.held if region.arriving is None else region.arriving
-        return _Walked(msgspec.structs.replace(box, **arriving), narrowed(box, region), answer)
+        return _Walked(
+            msgspec.structs.replace(whole, **arriving), narrowed(whole, region), answer, answers
+        )
 
     def _arrive(self, question: _Question, walked: _Walked) -> None:
         """Note packets that arrive, and follow the answers to some more of their senders."""
@@ -232,17 +248,20 @@ class _Search:
             one for one in walked.answer.traces if one.disposition is Disposition.DELIVERED
         )
         answers = [walked]
-        rest = subtract(walked.arriving, walked.whole)
-        while rest and question.follows_answers and len(answers) < _MOST_ANSWERS:
-            rest.sort(key=lambda box: 0 if box.source is None else box.source.count)
+        usual = msgspec.structs.replace(
+            walked.arriving, source=_source(walked.arriving) & question.sources.usual
+        )
+        rest = subtract(usual, walked.whole) if walked.follows_answers else []
+        while rest and len(answers) < _MOST_ANSWERS:
+            rest.sort(key=lambda box: _source(box).count)
             box = rest.pop()
-            again = self._walk(question, box)
+            again = self._walk(question, box, representative(box, question.preferred), True)
             rest += subtract(box, again.whole)
             answers.append(again)
         answered = NOTHING
         for one in answers:
-            if question.follows_answers and _is_answered(one.answer) and one.whole.source:
-                answered |= one.whole.source
+            if one.follows_answers and _is_answered(one.answer):
+                answered |= _source(one.whole)
         rules = self._openers.used_rules(trace)
         opened = find_opener(trace, rules, HOST, question.receiver.namespace, self._filtered)
         traces = walked.answer.traces
@@ -265,7 +284,7 @@ class _Search:
             Arrival(
                 target, walked.arriving, question.sources,
                 None if own_port == trace.sent.destination_port else own_port,
-                answered, _answers(answers) if question.follows_answers else "no", opened, rules,
+                answered, _answers(answers) if walked.follows_answers else "no", opened, rules,
             )
         )  # fmt: skip
 
@@ -287,16 +306,20 @@ class _Search:
 
 def _outline(question: _Question, walked: _Walked, trace: Trace) -> dict[str, Any]:
     box = walked.arriving
-    assert box.source is not None
     return {
         "segment": question.segment,
         "version": box.version,
         "protocol": trace.sent.protocol,
         "addresses": tuple(address_texts(box.destination, box.version)),
         "ports": tuple(box.destination_port),
-        "sources": describe_sources(box.source, question.sources.usual, box.version),
+        "sources": describe_sources(_source(box), question.sources.usual, box.version),
         "reason": trace.reason,
     }
+
+
+def _source(box: Headers) -> Intervals:
+    assert box.source is not None
+    return box.source
 
 
 def _is_answered(answer: Answer) -> bool:

@@ -16,8 +16,9 @@ from linkspan.analysis.intervals import Intervals, interval, range_text
 
 ALL_PORTS = interval(0, 65535)
 ALL_ADDRESSES = {version: interval(0, (1 << width) - 1) for version, width in WIDTH.items()}
-FIELDS = ("source", "source_port", "destination", "destination_port")
-"""The fields of a box, in the order in which it is taken apart."""
+FIELDS = ("destination", "destination_port", "source", "source_port")
+"""The fields of a box, in the order in which it is taken apart: what is special about a source
+is then looked at only for the destinations and ports where it is."""
 
 
 def prefix_intervals(text: str) -> Intervals:

@@ -38,6 +38,18 @@ class Neighbour(NamedTuple):
     how: str
 
 
+class Learned(NamedTuple):
+    """Somebody knows the MAC of who has asked him. `asker` is his address, or for a traced
+    packet the header field that it came from.
+    """
+
+    namespace: str
+    link: str
+    version: int
+    asker: int | str
+    mac: str
+
+
 class Asked(NamedTuple):
     """What asking a segment gave."""
 
@@ -45,8 +57,8 @@ class Asked(NamedTuple):
     """The MACs that answered."""
     outside: bool
     """The request also went where nobody was observed."""
-    learned: list[tuple[tuple[str, str, int, int], str]]
-    """What the asked ones know now: the asker's MAC, by namespace, link, version, address."""
+    learned: list[Learned]
+    """What the asked ones know now."""
 
 
 class Unreachable(NamedTuple):
@@ -73,7 +85,12 @@ def resolve(
     if learned is not None:
         return Neighbour(learned, f"{text} is at {learned}, which has just asked")
     answers, outside, taught = _ask_once(journey, place, link, version, address, source)
-    journey.tracker.neighbours.update(taught)
+    for one in taught:
+        asker = one.asker
+        if isinstance(asker, str):
+            assert journey.region is not None
+            asker = journey.region.fields[asker]
+        journey.tracker.learn(one.namespace, one.link, one.version, asker, one.mac)
     if known and entry is not None and (known in answers or entry.state == "reachable"):
         return Neighbour(known, f"{text} is at {known}")
     if answers:
@@ -121,8 +138,7 @@ def _ask_traced(
 ) -> Asked:
     """Ask for a traced packet, or remember an answer for which the headers are right now."""
     assert journey.region is not None
-    if isinstance(source, Traced):
-        source = source.pin()
+    asker = source.field if isinstance(source, Traced) else source
     what: object = address.field if isinstance(address, Traced) else address
     if isinstance(address, Derived):
         what = address.pin()
@@ -130,7 +146,7 @@ def _ask_traced(
     known: object = stranger
     if stranger is not None and isinstance(stranger.address, Traced):
         known = (*stranger[:3], stranger.address.field)
-    key = (place.name, link, version, what, source, known)
+    key = (place.name, link, version, what, asker, known)
     held = journey.view.resolved_traced.setdefault(key, [])
     for constraints, asked in held:
         if journey.region.apply(constraints):
@@ -190,8 +206,8 @@ def _ask(
         if not _answers(journey, there, heard, address):
             continue
         if asking.source:
-            known = (there.name, heard.link, version, int(asking.source))
-            learned.append((known, asking.source_mac))
+            asker = asking.source.field if isinstance(asking.source, Traced) else asking.source
+            learned.append(Learned(there.name, heard.link, version, asker, asking.source_mac))
         if _comes_back(journey, there, heard, place, link, address):
             answers.append(mac)
     return Asked(answers, outside, learned)

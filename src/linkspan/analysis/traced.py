@@ -13,7 +13,7 @@ C code that takes an int apart without calling its methods does the same (`seq[n
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -37,7 +37,7 @@ class Region:
 
     __slots__ = ("_recordings", "answering", "arriving", "fields", "follows_answers", "held")
 
-    def __init__(self, held: dict[str, Intervals], representative: dict[str, int]) -> None:
+    def __init__(self, held: dict[str, Intervals], representative: Mapping[str, int]) -> None:
         self.held = dict(held)
         self.fields = {name: Traced(number, self, name) for name, number in representative.items()}
         self._recordings: list[list[Constraint]] = []
