@@ -113,8 +113,9 @@ def _compose_aliases(labels: Any) -> tuple[str, ...]:
 def read_left_files(tasks: Iterable[Task], known: Collection[str] = ()) -> list[Sighting]:
     """Docker's containers that run although no daemon told of them.
 
-    containerd's bundle of a container says where Docker's own folder of it is: the files that
-    it mounts on /etc/hostname and the like are there, beside its configuration.
+    containerd's bundle of a container says where Docker's own folders of containers are: the
+    files that it mounts on /etc/hostname and the like are in one of them, its own or, where it
+    shares a network, another's.
     """
     found = []
     for task in tasks:
@@ -122,15 +123,17 @@ def read_left_files(tasks: Iterable[Task], known: Collection[str] = ()) -> list[
             continue
         for mount in records(entry(task.read_spec(), "mounts")):
             folder, name = os.path.split(text(mount, "source"))
-            if name in ("hostname", "hosts", "resolv.conf") and folder.endswith(task.id):
-                config = read_json(task.outside(f"{folder}/config.v2.json"))
-                if isinstance(config, dict):
-                    found.append(read_config(config, task.id))
+            if name not in ("hostname", "hosts", "resolv.conf"):
+                continue
+            folder, owner = os.path.split(folder)
+            config = read_json(task.outside(f"{folder}/{task.id}/config.v2.json"))
+            if isinstance(config, dict):
+                found.append(read_config(config, task.id, owner != task.id))
                 break
     return found
 
 
-def read_config(config: dict[str, Any], id: str) -> Sighting:
+def read_config(config: dict[str, Any], id: str, guest: bool = False) -> Sighting:
     """A container as Docker keeps it in config.v2.json."""
     settings = entry(config, "NetworkSettings")
     published = []
@@ -153,4 +156,5 @@ def read_config(config: dict[str, Any], id: str) -> Sighting:
         aliases=_compose_aliases(entry(config, "Config", "Labels")),
         networks=texts(entry(settings, "Networks")),
         published=tuple(published),
+        guest=guest,
     )

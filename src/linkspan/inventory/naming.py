@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from linkspan.dataplane import HOST
 from linkspan.inventory.records import Container
 from linkspan.inventory.sightings import Identity, Sighting, complete, identify
@@ -74,11 +76,10 @@ def name_namespaces(
         identity: _settled(list_, spaces.get(identity), identity == own)
         for identity, list_ in members.items()
     }
-    where = _find_namesakes(settled)
-    near: Collection[Identity] = ()
-    if any(len(homes) > 1 for homes in where.values()):
+    if any(len(homes) > 1 for homes in _find_namesakes(settled).values()):
         near = find_near([(one, None if one == own else files[one]) for one in settled])
-    names = _choose_names(settled, where, own, near)
+        settled = _tell_apart(settled, near)
+    names = _choose_names(settled, own)
     containers = [
         _container(names[identity], one, files.get(identity), one is list_[0])
         for identity, list_ in settled.items()
@@ -168,23 +169,32 @@ def _find_namesakes(settled: dict[Identity, list[Sighting]]) -> dict[str, set[Id
     return where
 
 
-def _choose_names(
-    settled: dict[Identity, list[Sighting]],
-    where: dict[str, set[Identity]],
-    own: Identity,
-    near: Collection[Identity],
-) -> dict[Identity, str]:
+def _tell_apart(
+    settled: dict[Identity, list[Sighting]], near: Collection[Identity]
+) -> dict[Identity, list[Sighting]]:
+    """Where one namespace of several with a name is near, the others' gets RUNTIME: before it."""
+    found = {}
+    where = _find_namesakes(settled)
+    lonely = {name for name, homes in where.items() if sum(one in near for one in homes) == 1}
+    for identity, members in settled.items():
+        found[identity] = members if identity in near else [
+            msgspec.structs.replace(one, name=f"{one.runtime}:{one.name}")
+            if one.name in lonely and len(where[one.name]) > 1 else one
+            for one in members
+        ]  # fmt: skip
+    return found
+
+
+def _choose_names(settled: dict[Identity, list[Sighting]], own: Identity) -> dict[Identity, str]:
     """A distinct name for each namespace."""
+    where = _find_namesakes(settled)
     chosen: dict[Identity, str] = {own: HOST}
     taken = Counter((HOST,))
     for identity, members in settled.items():
         if identity == own or not members:
             continue
         first = members[0]
-        homes = where[first.name]
-        if len(homes) > 1:
-            homes = {one for one in homes if one in near}
-        clear = homes == {identity} and first.name not in _RESERVED
+        clear = len(where[first.name]) == 1 and first.name not in _RESERVED
         name = first.name if clear else f"{first.runtime}:{first.name}"
         if taken[name]:
             name = f"{first.runtime}:{first.id[:_SHORT]}" if first.id else name
