@@ -30,6 +30,7 @@ SUBJECTS = (
     "memory",
     "commands",
     "observe",
+    "reach",
 )
 LIMIT = 420
 """Seconds that one subject may take."""

@@ -95,7 +95,7 @@ def make_crowd(
     crowd = Crowd(
         style or rng.choice(STYLES),
         bridges=bridges or rng.randint(1, 3),
-        oddness=rng.choice((0.15, 0.4, 1.0)),
+        oddness=rng.choice((0.15, 0.4, 1.0)) if odd else 0.0,
     )
     _make_host(rng, crowd, odd)
     number = 0

@@ -43,8 +43,8 @@ class Collection:
 
     def add(self, spans: tuple[Span, ...], data: Any = None) -> None:
         """Add an element by the ends of each part."""
-        if all(first == last for first, last in spans) and not _is_pattern(spans):
-            self.exact[tuple(first for first, _ in spans)] = data
+        if not any(first != last for first, last in spans) and not _is_pattern(spans):
+            self.exact[tuple([first for first, _ in spans])] = data
         else:
             self.wide.append((spans, data))
             self._starts = None
@@ -95,7 +95,7 @@ class Collection:
 
 
 def _is_pattern(spans: tuple[Span, ...]) -> bool:
-    return any(isinstance(first, str) and first.endswith("*") for first, _ in spans)
+    return any(isinstance(first, str) and first[-1:] == "*" for first, _ in spans)
 
 
 def holds(span: Span, part: Value) -> bool:
@@ -117,10 +117,13 @@ def from_elements(kinds: Sequence[str], elements: Iterable[Element]) -> Collecti
     """The named set or map that holds these elements. Raises ValueError for odd values."""
     made = Collection(kinds)
     for element in elements:
-        firsts, lasts = element.first, element.last or element.first
+        if element.last is None:
+            parts = zip(kinds, element.first, strict=True)
+            made.add(tuple([to_span(kind, part) for kind, part in parts]), element.data)
+            continue
         spans = tuple(
             (to_span(kind, first)[0], to_span(kind, last)[1])
-            for kind, first, last in zip(kinds, firsts, lasts, strict=True)
+            for kind, first, last in zip(kinds, element.first, element.last, strict=True)
         )
         made.add(spans, element.data)
     return made
