@@ -25,6 +25,7 @@ from linkspan.analysis.reach import (
     find_reach,
 )
 from linkspan.analysis.view import View
+from linkspan.dataplane.sockets import Listener
 
 DANGERS = ("anywhere", "segment", "outward", "host", "containers")
 """To whom something is open, the most dangerous first: to strangers from anywhere, to those on
@@ -67,11 +68,17 @@ def find_flow_changes(
 ) -> FlowChanges:
     """Compare who reaches whom; `containers` are the namespaces to compare, all by default."""
     wanted = None if containers is None else set(containers)
-    sides = tuple(_Side(view, wanted) for view in (before, after))
+    # Elsewhere nobody listens, before as after.
+    targets = {item.namespace for view in (before, after) for item in view.plane.of(Listener)}
+    targets |= before.planned | after.planned
+    sides = tuple(_Side(view, wanted, targets) for view in (before, after))
     kinds = _kinds(sides[0], sides[1])
+    asked = {name for side in sides for group in side.reach.targets for name in group.members}
     found: list[FlowChange] = []
-    for origin in kinds:
-        for target in kinds:
+    for target in kinds:
+        if target[0] not in asked:
+            continue
+        for origin in kinds:
             pair = _pair(origin, target)
             if pair is not None:
                 found += _compare(sides[0].cells(*pair), sides[1].cells(*pair), origin, target)
@@ -92,11 +99,16 @@ def find_flow_changes(
 class _Side:
     """One matrix, with its findings by the groups that they are of."""
 
-    def __init__(self, view: View, containers: set[str] | None) -> None:
-        names = None
-        if containers is not None:
-            names = [name for name in view.namespaces if name in containers and name != HOST]
-        self.reach: Reach = find_reach(view, names)
+    def __init__(self, view: View, containers: set[str] | None, targets: set[str]) -> None:
+        names = [
+            name
+            for name in view.namespaces
+            if name != HOST and (containers is None or name in containers)
+        ]
+        aimed = (*(name for name in names if name in targets), HOST, OUTSIDE, INTERNET)
+        self.reach: Reach = find_reach(
+            view, names, targets=[name for name in aimed if name != HOST or HOST in view.namespaces]
+        )
         self.group: dict[str, Group] = {
             name: group
             for group in (*self.reach.origins, *self.reach.targets)
@@ -127,8 +139,11 @@ class _Side:
         one, other = self.group.get(origin), self.group.get(target)
         if one is None or other is None:
             return found
+        findings = self._findings.get((one.name, other.name))
+        if not findings:
+            return found
         some = msgspec.structs.replace(
-            self.reach, findings=tuple(self._findings[one.name, other.name])
+            self.reach, origins=(one,), targets=(other,), findings=tuple(findings)
         )
         for row in some.rows(origin, target):
             found.setdefault((row.address, row.protocol), []).append(row)
