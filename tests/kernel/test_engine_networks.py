@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lab import Lab, Refused
+from lab import Refused
+from lab.reuse import Sites
 from lab.site import Site
 
 
 @pytest.fixture
-def site(lab: Lab) -> Site:
-    return Site(lab)
+def site(sites: Sites) -> Iterator[Site]:
+    with sites.borrowed() as site:
+        yield site
 
 
 def links(site: Site) -> dict[str, Any]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import Lab, Namespace, Refused
+from lab import Namespace, Refused
 from lab.processes import Process, wait_until
+from lab.reuse import Sites
 from lab.site import HOST, NEIGHBOUR, Site, address
 
 
 @pytest.fixture
-def site(lab: Lab) -> Site:
-    site = Site(lab)
-    site.network("web", "10.20.0.0/24")
-    return site
+def site(sites: Sites) -> Iterator[Site]:
+    with sites.borrowed() as site:
+        site.network("web", "10.20.0.0/24")
+        yield site
 
 
 def ip(site: Site, where: Any, words: str) -> Any:
@@ -148,7 +150,7 @@ class TestBroughtNamespace:
         assert address(again) == "10.20.0.50"
         assert "gone" in [
             e["action"]
-            for e in site.daemon.stream("/v1/events?since=0&follow=false")
+            for e in site.daemon.stream(f"/v1/events?since={site.since}&follow=false")
             if e["name"] == "ctr7"
         ]
         site.daemon.delete("/v1/sandboxes/ctr7")

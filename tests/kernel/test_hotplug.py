@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import Lab, Refused
+from lab import Refused
 from lab.processes import wait_until
+from lab.reuse import Sites
 from lab.site import HOST, NEIGHBOUR, Site, address
 
 
 @pytest.fixture
-def site(lab: Lab) -> Site:
-    site = Site(lab)
-    site.network("web", "10.20.0.0/24")
-    site.network("back", "10.30.0.0/24")
-    site.network("vault", "10.40.0.0/24", internal=True)
-    return site
+def site(sites: Sites) -> Iterator[Site]:
+    with sites.borrowed() as site:
+        site.network("web", "10.20.0.0/24")
+        site.network("back", "10.30.0.0/24")
+        site.network("vault", "10.40.0.0/24", internal=True)
+        yield site
 
 
 def connect(site: Site, name: str, network: str, **wishes: Any) -> Any:
@@ -219,7 +221,7 @@ def test_a_container_shows_its_process_and_comes_back_with_its_address(
     # Its end is seen by the daemon itself, whoever started it.
     by = {
         e["action"]: e["by"] and e["by"]["program"]
-        for e in site.daemon.stream("/v1/events?since=0&follow=false")
+        for e in site.daemon.stream(f"/v1/events?since={site.since}&follow=false")
         if e["type"] == "container"
     }
     assert by["die"] is None

@@ -7,14 +7,14 @@ import ipaddress
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab import Lab
 from lab.daemon import Refused
+from lab.reuse import Sites
 from lab.site import HOST, HOST6, IPV4, IPV6, NEIGHBOUR, NEIGHBOUR6, Site
 
 ELSEWHERE6 = "2001:db8:9::9"
@@ -23,8 +23,9 @@ ONE_BY_ONE = Path("/proc/sys/net/ipv6/conf/all/force_forwarding").exists()
 
 
 @pytest.fixture
-def site(lab: Lab) -> Site:
-    return Site(lab)
+def site(sites: Sites) -> Iterator[Site]:
+    with sites.borrowed() as site:
+        yield site
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 5.0) -> None:

@@ -267,7 +267,7 @@ def test_the_command_line_tells_what_it_opened_and_events_tell_who(site: Site) -
     )
     events = [
         (e["action"], e["attributes"]["port"], e["by"]["uid"], e["by"]["program"])
-        for e in site.daemon.stream("/v1/events?since=0&follow=false")
+        for e in site.daemon.stream(f"/v1/events?since={site.since}&follow=false")
         if e["type"] == "port"
     ]
     assert [row[:3] for row in events] == [
@@ -275,5 +275,7 @@ def test_the_command_line_tells_what_it_opened_and_events_tell_who(site: Site) -
         ("unpublished", "0.0.0.0:8443:443/tcp", os.getuid()),
     ]
     assert all(row[3] for row in events)
-    lines = site.daemon.cli("events", "--since", "0", "--no-follow", "--format", "json").stdout
+    lines = site.daemon.cli(
+        "events", "--since", f"{site.since}", "--no-follow", "--format", "json"
+    ).stdout
     assert any(json.loads(line)["by"] for line in lines.splitlines())

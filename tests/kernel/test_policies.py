@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from lab import Lab, Refused
+from lab import Refused
 from lab.reuse import Sites
 from lab.site import HOST, Site, address
 
 
 @pytest.fixture
-def site(lab: Lab) -> Site:
-    site = Site(lab)
-    site.network("web", "10.20.0.0/24")
-    site.network("back", "10.30.0.0/24")
-    return site
+def site(sites: Sites) -> Iterator[Site]:
+    with sites.borrowed() as site:
+        site.network("web", "10.20.0.0/24")
+        site.network("back", "10.30.0.0/24")
+        yield site
 
 
 def put(site: Site, name: str, *values: str) -> Any:
@@ -75,7 +75,7 @@ class TestRefusals:
         site.daemon.restart()
         (event,) = [
             e
-            for e in site.daemon.stream("/v1/events?since=0&follow=false")
+            for e in site.daemon.stream(f"/v1/events?since={site.since}&follow=false")
             if (e["type"], e["action"]) == ("policy", "refused")
         ]
         assert (event["name"], event["attributes"]["sandbox"]) == ("one-network", "more")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from lab import Lab
+from lab.reuse import Sites
 from lab.site import HOST, Site, address
 from linkspan.analysis import Flow, Verdict, View, trace_flow
 from linkspan.cli.client import Client
@@ -18,17 +19,17 @@ from linkspan.kernel import namespaces
 
 
 @pytest.fixture(params=[True, False], ids=["bridge-nf-call", "no-bridge-nf-call"])
-def site(lab: Lab, request: pytest.FixtureRequest) -> Site:
-    made = Site(lab, bridge_netfilter=request.param)
-    made.network("web", "10.20.0.0/24")
-    made.network("back", "10.21.0.0/24")
-    shop = made.sandbox("shop", {"network": "web"}, ports=("8080:80", "127.0.0.1:9090:80"))
-    db = made.sandbox("db", {"network": "web"})
-    other = made.sandbox("other", {"network": "back"})
-    for sandbox in (shop, db, other):
-        made.serve(sandbox, 80)
-    made.sandboxes = {"shop": shop, "db": db, "other": other}  # type: ignore[attr-defined]
-    return made
+def site(sites: Sites, request: pytest.FixtureRequest) -> Iterator[Site]:
+    with sites.borrowed(request.param) as made:
+        made.network("web", "10.20.0.0/24")
+        made.network("back", "10.21.0.0/24")
+        shop = made.sandbox("shop", {"network": "web"}, ports=("8080:80", "127.0.0.1:9090:80"))
+        db = made.sandbox("db", {"network": "web"})
+        other = made.sandbox("other", {"network": "back"})
+        for sandbox in (shop, db, other):
+            made.serve(sandbox, 80)
+        made.sandboxes = {"shop": shop, "db": db, "other": other}  # type: ignore[attr-defined]
+        yield made
 
 
 def ask(site: Site, *words: str) -> tuple[int, Any]:

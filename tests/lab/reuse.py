@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from http.client import HTTPException
 from typing import Any
 
 import msgspec
 
 from lab.bench import Lab
+from lab.daemon import Refused
 from lab.site import Site
 from linkspan.dataplane import FdbEntry, Link, Namespace, Neighbour, Object, Sysctl
 from linkspan.kernel import namespaces
@@ -38,14 +40,18 @@ class Sites:
         lab = site.lab
         begun = lab.bookmark()
         process = site.daemon.process
+        events = site.daemon.stream("/v1/events?since=0&follow=false")
+        site.since = max((event["id"] for event in events), default=0)
         as_new = False
         try:
             yield site
             if site.daemon.running and site.daemon.process is process:
-                _take_away(site, {network["name"] for network in bare[1]["networks"]})
-                lab.return_to(begun)
-                forget_connections(site)
-                as_new = look(site) == bare
+                # A daemon that a test has purged or hurt answers no more, or refuses.
+                with contextlib.suppress(OSError, HTTPException, Refused):
+                    _take_away(site, bare[1])
+                    lab.return_to(begun)
+                    forget_connections(site)
+                    as_new = look(site) == bare
         finally:
             if as_new:
                 self._idle[key] = site, bare
@@ -71,13 +77,15 @@ def _make(bridge_netfilter: bool) -> tuple[Site, Any]:
         raise
 
 
-def _take_away(site: Site, kept: set[str]) -> None:
-    """Every sandbox, and every network that was not there at first."""
+def _take_away(site: Site, known: Any) -> None:
+    """Every sandbox, and every network and policy that was not there at first."""
     for sandbox in site.daemon.get("/v1/sandboxes"):
         site.daemon.delete(f"/v1/sandboxes/{sandbox['name']}?force=true")
-    for network in site.daemon.get("/v1/networks"):
-        if network["name"] not in kept:
-            site.daemon.delete(f"/v1/networks/{network['name']}")
+    for what in ("networks", "policies"):
+        kept = {one["name"] for one in known[what]}
+        for one in site.daemon.get(f"/v1/{what}"):
+            if one["name"] not in kept:
+                site.daemon.delete(f"/v1/{what}/{one['name']}")
 
 
 def look(site: Site) -> Any:
