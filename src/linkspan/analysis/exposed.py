@@ -32,12 +32,11 @@ from linkspan.analysis.headers import (
     Headers,
     address_texts,
     prefix_intervals,
-    subtract,
 )
 from linkspan.analysis.intervals import NOTHING, Intervals, to_intervals, to_points
 from linkspan.analysis.openers import Openers, find_opener, has_firewall
 from linkspan.analysis.reach_ends import find_outside
-from linkspan.analysis.regions import Search, Sender, begin, narrowed, representative
+from linkspan.analysis.regions import Search, Sender, begin, choose, narrowed
 from linkspan.analysis.segments import Receiver, find_receivers, find_segments
 from linkspan.analysis.trace import Answer, Confidence, Disposition, Trace, Verdict
 from linkspan.analysis.view import View
@@ -100,6 +99,7 @@ class _Walked(NamedTuple):
     answer: Answer
     follows_answers: bool
     """Whether the answers were walked, too: those to pretended sources never come back."""
+    values: Mapping[str, int]
 
 
 def find_exposed(
@@ -239,7 +239,11 @@ class _Survey:
         answer = trace_flow(self._view, HOST, flow, region=region, towards=question.receiver.mac)
         arriving = region.held if region.arriving is None else region.arriving
         return _Walked(
-            msgspec.structs.replace(whole, **arriving), narrowed(whole, region), answer, answers
+            msgspec.structs.replace(whole, **arriving),
+            narrowed(whole, region),
+            answer,
+            answers,
+            values,
         )
 
     def _arrive(self, question: _Question, walked: _Walked) -> None:
@@ -248,15 +252,12 @@ class _Survey:
             one for one in walked.answer.traces if one.disposition is Disposition.DELIVERED
         )
         answers = [walked]
-        usual = msgspec.structs.replace(
-            walked.arriving, source=_source(walked.arriving) & question.sources.usual
-        )
-        rest = subtract(usual, walked.whole) if walked.follows_answers else []
-        while rest and len(answers) < _MOST_ANSWERS:
-            rest.sort(key=lambda box: _source(box).count)
-            box = rest.pop()
-            again = self._walk(question, box, representative(box, question.preferred), True)
-            rest += subtract(box, again.whole)
+        left = (_source(walked.arriving) & question.sources.usual) - _source(walked.whole)
+        while left and walked.follows_answers and len(answers) < _MOST_ANSWERS:
+            box = msgspec.structs.replace(walked.arriving, source=left)
+            values = {**walked.values, "source": choose(left, "source", question.preferred)}
+            again = self._walk(question, box, values, True)
+            left -= _source(again.whole)
             answers.append(again)
         answered = NOTHING
         for one in answers:

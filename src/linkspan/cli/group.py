@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "audit:audit",
     "plan": "plan:plan",
     "path": "path:path",
+    "exposed": "exposed:exposed",
     "reach": "reach:reach",
     "map": "map:map_",
     "snapshot": "snapshot:snapshot",
