@@ -20,7 +20,7 @@ from linkspan.kernel.descriptors import OpenFiles
 from linkspan.kernel.listeners import find_sockets
 from linkspan.kernel.observe import PARTS
 from linkspan.kernel.peers import Numbers, find_loose_ends, find_peers
-from linkspan.kernel.visit import FullVisit, Visit
+from linkspan.kernel.visit import FullVisit, Shared, Visit
 
 ALL_PARTS: Final = (*PARTS, "sockets", "programs")
 _TRIES = 4
@@ -124,6 +124,7 @@ class _Reading:
         self._unseen = unseen
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most_open = max(soft - _RESERVED, 16)
+        self._shared = Shared()
         self.visits: dict[str, FullVisit] = {}
         self.peers: Numbers = {}
         self.changing: set[str] = set()
@@ -157,7 +158,7 @@ class _Reading:
         if before is not None:
             before.close()
         try:
-            visit = FullVisit(name, self._places[name], self._parts)
+            visit = FullVisit(name, self._places[name], self._parts, self._shared)
         except NotFound:
             return
         except PermissionRefused:

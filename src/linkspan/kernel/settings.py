@@ -6,6 +6,7 @@ The settings of one link come with the link itself: the kernel adds its whole ta
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Collection, Iterator
 
@@ -127,17 +128,23 @@ def read_link(seen: SeenLink, name: str, only: Collection[str] | None = None) ->
     if spec is None:
         return
     families = wire.parse_attributes(spec)
-    for family, version, settings in ((_AF_INET, "ipv4", IPV4), (_AF_INET6, "ipv6", IPV6)):
+    for family, version in ((_AF_INET, "ipv4"), (_AF_INET6, "ipv6")):
         if family not in families:
             continue
         table = wire.parse_attributes(families[family]).get(_CONF[family])
         if table is None:
             continue
-        values = struct.unpack(f"={len(table) // 4}i", table[: len(table) & ~3])
-        for setting, place in settings.items():
-            if place <= len(values) and (only is None or f"{version}/{setting}" in only):
-                yield Sysctl(
-                    namespace=name,
-                    path=f"{version}/conf/{seen.link.name}/{setting}",
-                    value=str(values[place - 1]),
-                )
+        for setting, path, value in _read_table(version, seen.link.name, table):
+            if only is None or f"{version}/{setting}" in only:
+                yield Sysctl(namespace=name, path=path, value=value)
+
+
+@functools.lru_cache(maxsize=512)
+def _read_table(version: str, link: str, table: bytes) -> tuple[tuple[str, str, str], ...]:
+    """(name, path, value) of a link's settings: those of many links are alike."""
+    values = struct.unpack(f"={len(table) // 4}i", table[: len(table) & ~3])
+    return tuple(
+        (setting, f"{version}/conf/{link}/{setting}", str(values[place - 1]))
+        for setting, place in (IPV4 if version == "ipv4" else IPV6).items()
+        if place <= len(values)
+    )

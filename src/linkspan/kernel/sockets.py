@@ -89,11 +89,17 @@ def list_bound(
 
 
 def read_bound(
-    sock: NetlinkSocket, protocols: Iterable[str] = ("tcp", "udp", "sctp")
+    sock: NetlinkSocket,
+    protocols: Iterable[str] = ("tcp", "udp", "sctp"),
+    absent: set[str] | None = None,
 ) -> list[BoundSocket]:
-    """`list_bound` by a socket that is open already."""
+    """`list_bound` by a socket that is open already. `absent` gathers protocols that the kernel
+    cannot list, so that it need not be asked again in the next namespace.
+    """
     found: list[BoundSocket] = []
     for protocol in protocols:
+        if absent is not None and protocol in absent:
+            continue
         number, state = _PROTOCOLS[protocol]
         for family in (AF_INET, AF_INET6):
             request = wire.pack_message(
@@ -103,6 +109,8 @@ def read_bound(
                 rows = sock.dump(request, f"listing {protocol} sockets")
             except KernelRefused:
                 if protocol == "sctp":
+                    if absent is not None:
+                        absent.add(protocol)
                     break
                 raise
             found += (_decode(protocol, payload) for _, payload in rows)

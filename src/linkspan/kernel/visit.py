@@ -10,6 +10,9 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from linkspan.dataplane.links import Bridge, Loopback, Veth
 from linkspan.dataplane.objects import HOST, Link, Namespace, Object, Route
@@ -40,16 +43,35 @@ _GROUPS = (
 )  # fmt: skip
 """Notifications (RTNLGRP_*) that mean that what was read is outdated. Neighbours come and go."""
 _TRIES = 3
+_UNKNOWN: Final = object()
+
+T = TypeVar("T", bound=Object)
+
+
+class Shared:
+    """What need not be done again in each of many namespaces."""
+
+    def __init__(self) -> None:
+        self.alike: dict[tuple[bytes, int], Any] = {}
+        """Routes and rules by the bytes that say them and how links are called there."""
+        self.namings: dict[tuple[tuple[int, str], ...], int] = {}
+        """A number for each way that links are called by their numbers."""
+        self.absent: set[str] = set()
+        """Protocols whose sockets this kernel cannot list."""
 
 
 class Visit:
     """One namespace as it was read. Close it when peers are known.
 
     `path` None is the calling thread's own namespace. `parts` are those of `observe`.
-    Raises NotFound and PermissionRefused when the namespace cannot be opened, KernelRefused.
+    `shared` is what visits to many namespaces have in common. Raises NotFound and
+    PermissionRefused when the namespace cannot be opened, KernelRefused.
     """
 
-    def __init__(self, name: str, path: str | None, parts: Collection[str]) -> None:
+    def __init__(
+        self, name: str, path: str | None, parts: Collection[str], shared: Shared | None = None
+    ) -> None:
+        self._shared = shared or Shared()
         self.name = name
         self.path = path
         self._parts = parts
@@ -94,6 +116,8 @@ class Visit:
             seenlinks.decode(payload, self.name) for _, payload in self._dump(links.list_all())
         ]
         self.numbered: dict[int, Link] = seenlinks.number_links(self.links)
+        names = tuple((number, link.name) for number, link in self.numbered.items())
+        self._naming = self._shared.namings.setdefault(names, len(self._shared.namings))
 
     def _read_parts(self) -> Iterator[Object]:
         parts = self._parts
@@ -104,10 +128,10 @@ class Visit:
         if "routes" in parts:
             yield from self._read_routes()
         if "rules" in parts:
-            yield from self._objects(
-                (rules.list_all(0),),
-                lambda p: rules.decode(p, self.name),
-            )
+            for _, payload in self._dump(rules.list_all(0)):
+                rule = self._decode_once(payload, lambda p: rules.decode(p, self.name))
+                if rule is not None:
+                    yield rule
         if "neighbours" in parts:
             yield from self._objects(
                 [neighbours.list_all(0, proxies) for proxies in (False, True)],
@@ -132,11 +156,25 @@ class Visit:
                 if item is not None:
                     yield item
 
+    def _decode_once(self, payload: bytes, decode: Callable[[bytes], T | None]) -> T | None:
+        """What `decode` makes of a message, or what it made of the same one elsewhere."""
+        # The same numbers mean the same links where all links are called alike.
+        key = (payload, self._naming)
+        known: T | None = self._shared.alike.get(key, _UNKNOWN)
+        if known is _UNKNOWN:
+            known = self._shared.alike[key] = decode(payload)
+        return None if known is None else msgspec.structs.replace(known, namespace=self.name)
+
     def _read_routes(self) -> list[Route]:
         found = [
             route
             for _, payload in self._dump(routes.list_all(0))
-            if (route := routes.decode(payload, self.name, self.name_of)) is not None
+            if (
+                route := self._decode_once(
+                    payload, lambda p: routes.decode(p, self.name, self.name_of)
+                )
+            )
+            is not None
         ]
         if nexthops.needs_objects(found):
             rows = self._dump(nexthops.list_all())
@@ -176,14 +214,16 @@ class FullVisit(Visit):
     are the firewall's tables by name: what they say only programs print.
     """
 
-    def __init__(self, name: str, path: str | None, parts: Collection[str]) -> None:
+    def __init__(
+        self, name: str, path: str | None, parts: Collection[str], shared: Shared | None = None
+    ) -> None:
         self.bound: list[sockets.BoundSocket] = []
         self.taps: list[sockets.Tap] = []
         self.tables: tuple[tuple[str, str], ...] = ()
         self.legacy: dict[str, tuple[str, ...]] = {}
         self.generation = 0
         self.closed: list[str] = []
-        super().__init__(name, path, parts)
+        super().__init__(name, path, parts, shared)
 
     def _read(self) -> None:
         super()._read()
@@ -248,7 +288,7 @@ class FullVisit(Visit):
     def _read_sockets(self) -> None:
         try:
             with NetlinkSocket(SOCK_DIAG, only_dumps=True) as sock:
-                self.bound = sockets.read_bound(sock)
+                self.bound = sockets.read_bound(sock, absent=self._shared.absent)
                 self.taps = sockets.read_taps(sock)
         except KernelRefused:
             self.closed.append("sockets")
