@@ -364,7 +364,7 @@ def test_loaded_maps_translate_real_connections(
 ) -> None:
     for address in ("127.0.0.1", "::1"):
         lab.listener_tcp(host, address, 80, reply=address)
-    assert not lab.fetch(host, "127.0.0.1", 8080).ok
+    assert not lab.fetch(host, "127.0.0.1", 8080, timeout=0.5).ok
     firewall.transaction(
         added(
             port(8080, "127.0.0.1"),
@@ -375,4 +375,4 @@ def test_loaded_maps_translate_real_connections(
     assert lab.fetch(host, "127.0.0.1", 8080).reply == "127.0.0.1"
     assert lab.fetch(host, "127.0.0.3", 80).reply == "127.0.0.1"
     assert lab.fetch(host, "127.0.0.9", 9000).reply == "127.0.0.1"
-    assert not lab.fetch(host, "127.0.0.8", 9000).ok
+    assert not lab.fetch(host, "127.0.0.8", 9000, timeout=0.5).ok

@@ -159,7 +159,7 @@ class Lab:
         address: str,
         port: int,
         protocol: str = "tcp",
-        timeout: float = 1.0,
+        timeout: float = 4.0,
         request: bytes = b"",
         source: str = "",
     ) -> Answer:
@@ -167,6 +167,8 @@ class Lab:
 
         Without a `request` it reads one line, as lab listeners send; with one it sends that and
         reads to the end. `source` binds the client's address. Failure is an Answer too.
+        A question or a SYN that is lost is sent again after a second, so that shorter timeouts
+        are for those who expect silence.
         """
         exchange = {"tcp": exchange_tcp, "udp": exchange_udp}[protocol]
         return exchange(place, address, port, timeout, request, source)

@@ -173,7 +173,7 @@ def test_a_sandbox_is_connected_and_disconnected_while_it_runs(docker: Docker) -
     assert set(back["Containers"]) == {shop["id"], peer["id"]}
     assert "has active endpoints" in docker.refused("network", "rm", "back")
     docker("network", "disconnect", "back", "shop")
-    assert not site.lab.fetch(peer["netns"], "10.30.0.200", 80).ok
+    assert not site.lab.fetch(peer["netns"], "10.30.0.200", 80, timeout=0.5).ok
     docker("network", "disconnect", "--force", "back", "peer")
     assert docker("network", "rm", "back") == "back"
 
