@@ -36,6 +36,17 @@ def version() -> str:
     return found[1] if found else "unknown"
 
 
+def pack_files() -> bytes:
+    """A tar archive with this machine's `sleep` and the libraries that it needs."""
+    listed = subprocess.run(["ldd", "/bin/sleep"], capture_output=True, text=True).stdout
+    files = ["/bin/sleep", *re.findall(r"(/\S+) \(0x", listed)]
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for file in files:
+            tar.add(Path(file).resolve(), arcname=file.lstrip("/"))
+    return archive.getvalue()
+
+
 class Docker:
     """A running dockerd. A context manager that ends it and everything that it started."""
 
@@ -118,16 +129,10 @@ class Docker:
         return found
 
     def import_image(self, name: str = "bench") -> None:
-        """An image with this machine's `sleep` and the libraries that it needs."""
-        listed = subprocess.run(["ldd", "/bin/sleep"], capture_output=True, text=True).stdout
-        files = ["/bin/sleep", *re.findall(r"(/\S+) \(0x", listed)]
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            for file in files:
-                tar.add(Path(file).resolve(), arcname=file.lstrip("/"))
+        """An image of `pack_files`."""
         subprocess.run(
             [*self.command, "import", "-", name],
-            input=archive.getvalue(),
+            input=pack_files(),
             check=True,
             capture_output=True,
             timeout=60,

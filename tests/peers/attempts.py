@@ -49,9 +49,11 @@ def wire_up(lab: Lab, host: Namespace) -> Namespace:
 
 
 def look_from(host: Namespace) -> HostView:
-    """All that linkspan sees from a namespace, without its own daemon."""
+    """What linkspan sees from a namespace, and of all that cables join to it; no daemon of its
+    own answers.
+    """
     with namespaces.opened(host.path) as descriptor, namespaces.entered(descriptor):
-        return look_at_host(None)
+        return look_at_host(None, ())
 
 
 def try_all(
