@@ -22,7 +22,7 @@ def find_sockets(visits: Iterable[FullVisit], files: OpenFiles | None = None) ->
     visits = list(visits)
     inodes = {one.inode for visit in visits for one in visit.bound}
     inodes |= {tap.inode for visit in visits for tap in visit.taps}
-    holders = _Holders(inodes, files)
+    holders = _Holders(inodes - {0}, files)  # the kernel's own sockets have none
     found: dict[object, tuple[Listener | PacketSocket, list[int]]] = {}
     for visit in visits:
         for one in visit.bound:
