@@ -63,7 +63,7 @@ def describe(item: Object, place: Place = str) -> str:
 def _describe_link(link: Link, place: Place) -> str:
     match link.kind:
         case Veth(peer_name=peer, peer_namespace=namespace):
-            text = f"veth pair {link.name} to {peer}"
+            text = f"veth pair {link.name} to {peer}" if peer else f"veth {link.name}"
             if namespace is not None and namespace != link.namespace:
                 text += f" in {place(namespace)}"
             if link.kind.peer_mac:
