@@ -91,3 +91,18 @@ def test_wrong_usage_is_status_2(site: Site, words: tuple[str, ...], said: str):
     done: subprocess.CompletedProcess[str] = site.daemon.cli("path", *words, check=False)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+def test_names_are_asked_through_our_own_rules(site: Site):
+    done = site.daemon.cli("path", "shop", "127.0.0.11:53", "--proto", "udp", check=False)
+    assert done.returncode == 0, done.stdout
+    assert "127.0.0.11:30053" in done.stdout
+    assert "not understood" not in done.stdout
+
+
+def test_the_last_lines_say_who_decides(site: Site):
+    done = site.daemon.cli("path", "shop", "other:80", check=False)
+    assert "linkspan's own rule in host" in done.stdout
+    assert done.stdout.count("reject with icmpx admin-prohibited") == 1
+    done = site.daemon.cli("path", "shop", "db:81", check=False)
+    assert "Start a program on port 81/tcp in db" in " ".join(done.stdout.split())

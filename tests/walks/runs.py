@@ -9,17 +9,20 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import signal
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from walks.shrinking import shrink
+from walks.shrinking import PATIENCE, shrink
 from walks.worlds import compare, in_kernel, make_flows, make_world
 
 A_WORLD = 60
 """Flows that are tried in one world."""
 JOBS = 3 * (os.cpu_count() or 1)
+LONGEST = 60
+"""Seconds that a world may take."""
 _NEWNS, _NEWNET = 0x00020000, 0x40000000  # include/uapi/linux/sched.h
 _PRIVATE = 0x4000 | (1 << 18)  # MS_REC | MS_PRIVATE: include/uapi/linux/mount.h
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,6 +59,8 @@ def run_world(seed: int, flows: int = A_WORLD, shrinking: bool = True) -> Result
     in a new namespace afterwards.
     """
     _unshare(_NEWNET)
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(LONGEST + (int(PATIENCE) if shrinking else 0))
     home = f"/proc/{os.getpid()}/ns/net"
     try:
         world = make_world(seed)
@@ -64,7 +69,13 @@ def run_world(seed: int, flows: int = A_WORLD, shrinking: bool = True) -> Result
         shrunk = shrink(world, differences[0].probe, home) if differences and shrinking else ""
     except Exception:
         return Result(seed, flows, 0, (traceback.format_exc(),))
+    finally:
+        signal.alarm(0)
     return Result(seed, flows, said, tuple(map(str, differences)), shrunk)
+
+
+def _give_up(number: int, frame: object) -> None:
+    raise TimeoutError(f"a world took longer than {LONGEST} s")
 
 
 def _enter_own_mounts() -> None:

@@ -255,6 +255,8 @@ def look_again(made: Made, name: str, flow: Flow) -> Difference | None:
     for one in made.paths:
         words = "ip neighbour flush nud incomplete nud failed"
         subprocess.run(["nsenter", f"--net={made.path(one)}", *words.split()], check=False)
+    # Another source port: the first try has left connections behind.
+    flow = replace(flow, source_port=flow.source_port + 10000)
     answer = trace_flow(made.observed(), name, flow)
     probe = Probe(name, made.path(name), flow.destination, flow.destination_port, flow.protocol,
                   flow.source_port)  # fmt: skip

@@ -130,7 +130,7 @@ def find_port(
         if not behind:
             return journey.end(
                 Disposition.NOT_BRIDGED, packet,
-                f"port {deaf[0]} of {bridge} does not learn, and gets no unknown frames (flood off)",
+                f"port {deaf[0]} of {bridge} does not learn and gets no unknown frames (flood)",
             )  # fmt: skip
     passing = [out for out in behind if may_pass(place, port, out)]
     if passing:

@@ -137,7 +137,40 @@ def compile_set_field(statement: SetField) -> Action:
             return go_on
         case Payload("tcp option maxseg", _):
             return go_on
+        case Payload(protocol, field) if (protocol, field) in _HEADERS:
+            return _write_header(statement, protocol, field)
     return pass_over(statement_text(statement))
+
+
+_HEADERS: dict[tuple[str, str], str] = {
+    **{(family, "saddr"): "source" for family in ("ip", "ip6")},
+    **{(family, "daddr"): "destination" for family in ("ip", "ip6")},
+    **{(protocol, "sport"): "source_port" for protocol in ("tcp", "udp", "th")},
+    **{(protocol, "dport"): "destination_port" for protocol in ("tcp", "udp", "th")},
+}
+
+
+def _write_header(statement: SetField, protocol: str, field: str) -> Action:
+    """Writing an address or port into this packet alone: no connection knows of it."""
+    if statement.mask:
+        return pass_over(statement_text(statement))
+    kind = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}.get(protocol, "inet_service")
+    number = int(to_value(kind, statement.value))
+    slot = _HEADERS[protocol, field]
+    with_protocol = {"tcp": 6, "udp": 17}.get(protocol)
+
+    def write(packet: Packet, run: Run) -> Outcome:
+        if protocol in ("ip", "ip6"):
+            if packet.ether_type != protocol:
+                return False
+        elif packet.protocol != (with_protocol or packet.protocol):
+            return False
+        before = packet.flow
+        setattr(packet, slot, number)
+        run.rewritten(before, packet.flow, statement_text(statement))
+        return True
+
+    return write
 
 
 def _read_mark(packet: Packet, source: Expression) -> int:

@@ -96,6 +96,14 @@ class Journey:
         """The firewall of a namespace."""
         return self.view.ruleset(namespace)
 
+    def rewritten(self, before: Flow, after: Flow, by: str) -> None:
+        """Write down that a rule changed a packet's headers, past connection tracking."""
+        if before != after:
+            self.recorder.rewrite(by, before, after)
+            self.recorder.step(
+                "translate", by, f"{before} => {after}", f"becomes {after} ({by})"
+            )  # fmt: skip
+
     def misunderstood(self, what: str) -> None:
         """Note what was passed over without being understood."""
         self.recorder.misunderstood(what)

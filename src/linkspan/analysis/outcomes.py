@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from linkspan.analysis.choices import Choices
+from linkspan.analysis.flow import Flow
 from linkspan.analysis.packet import Packet
 from linkspan.dataplane.rules import (
     Nat,
@@ -28,6 +29,9 @@ class Run(Protocol):
 
     def translate(self, packet: Packet, statement: Nat, to: tuple[Any, ...] | None) -> str:
         """Carry out a translation; "accept", or "drop" where there is no address for it."""
+
+    def rewritten(self, before: Flow, after: Flow, by: str) -> None:
+        """Write down that a packet's headers were changed."""
 
     def misunderstood(self, what: str) -> None:
         """Note what was passed over without being understood."""

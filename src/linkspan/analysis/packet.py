@@ -34,8 +34,8 @@ class Packet:
 
     __slots__ = (
         "carried", "connection", "destination", "destination_mac", "destination_port",
-        "direction", "ether_type", "flags", "icmp_type", "input_link", "late_priority", "local_link",
-        "mark",
+        "direction", "ether_type", "flags", "icmp_type", "input_link", "late_priority",
+        "local_link", "mark",
         "namespace", "operation", "output_link", "passed_prerouting", "port", "protocol",
         "route_kept", "source", "source_mac", "source_port", "state", "version", "vlan",
     )  # fmt: skip
