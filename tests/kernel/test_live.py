@@ -13,6 +13,7 @@ import pytest
 from lab import Lab
 from lab.live import Live, Router, ask_live, live_command, live_environment, run_live
 from lab.processes import wait_until
+from linkspan.dataplane import DataPlane, Link, Veth
 
 RULES = """
 table ip nat {
@@ -164,6 +165,21 @@ def test_a_difference_is_called_one(router: Router):
     assert (stopped or "").startswith("inet guard forward handle")
 
 
+def test_beyond_a_link_that_leads_out_only_what_comes_back_is_seen(router: Router):
+    """As on a machine whose neighbours are elsewhere: the server's namespace is not known."""
+    from linkspan.cli.live import observe_and_compare
+
+    for target, proto, arrived in (
+        ("10.2.0.2:80", "tcp", True), ("10.2.0.2:53", "udp", True), ("10.2.0.2:54", "udp", False),
+    ):  # fmt: skip
+        question = look(router, target, proto, without=router.server.name)
+        answer, seen, found = observe_and_compare(question, 0.3)
+        assert answer.first.disposition.value == "left"
+        assert found.as_predicted, found.first_difference
+        assert found.arrived is arrived
+        assert router.server.name not in seen.watched
+
+
 def test_an_answer_that_gets_lost_is_a_difference_too(router: Router):
     from linkspan.cli.live import observe_and_compare
 
@@ -193,6 +209,7 @@ def test_the_old_iptables_is_not_traced_and_that_is_said(lab: Lab):
     assert found.status == 1
     assert found.seen["as_predicted"], found.difference
     assert "host" not in found.seen["traced"]
+    assert any("old iptables" in sentence for sentence in found.seen["not_seen"])
     assert found.seen["not_observable"] > 0
 
 
@@ -254,8 +271,10 @@ def has_table(router: Router) -> bool:
     return "linkspan-live-" in router.lab.run(router.host, "nft list tables").stdout
 
 
-def look(router: Router, target: str) -> Any:
-    """The question about the client and a target, with the host looked at now."""
+def look(router: Router, target: str, proto: str = "tcp", without: str = "") -> Any:
+    """The question about the client and a target, with the host looked at now; one namespace
+    may be left out.
+    """
     from linkspan.cli.hostview import look_at_host
     from linkspan.cli.path import find_question
     from linkspan.kernel import namespaces
@@ -267,8 +286,14 @@ def look(router: Router, target: str) -> Any:
             with namespaces.opened(router.host.path) as descriptor, namespaces.entered(descriptor):
                 view = look_at_host(None, ends)
             # The host is that of the question, not of the test.
-            return msgspec.structs.replace(
-                view, paths={name: path or router.host.path for name, path in view.paths.items()}
-            )
+            paths = {name: path or router.host.path for name, path in view.paths.items()}
+            plane = DataPlane(map(cut, (o for o in view.plane if o.namespace != without)))
+            paths.pop(without, None)
+            return msgspec.structs.replace(view, paths=paths, plane=plane)
 
-    return find_question(_Looking(), router.client.name, target)  # type: ignore[arg-type]
+    def cut(one: Any) -> Any:
+        if isinstance(one, Link) and getattr(one.kind, "peer_namespace", None) == without:
+            return msgspec.structs.replace(one, kind=Veth())
+        return one
+
+    return find_question(_Looking(), router.client.name, target, proto)  # type: ignore[arg-type]

@@ -137,7 +137,9 @@ def _silent_row(trace: Trace, reply: Trace, seen: Observation) -> Row:
     elif kind in REACHED:
         match, observed = Match.SAME, seen.outcome.detail
     elif kind in TOLD:
-        match, observed = Match.DIFFERS, seen.outcome.detail
+        # Who says no beyond what was observed says nothing of the prediction.
+        local = trace.disposition is Disposition.DELIVERED
+        match, observed = Match.DIFFERS if local else Match.UNSEEN, seen.outcome.detail
     elif trace.sent.protocol == "tcp" and trace.disposition is Disposition.DELIVERED:
         match = Match.DIFFERS  # a kernel answers at once; a program may not
     return Row(ANSWER, trace.namespace, None, None, (Aspect("end", predicted, observed, match),))

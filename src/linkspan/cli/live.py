@@ -53,6 +53,8 @@ def observe_and_compare(
     question: Question, timeout: float
 ) -> tuple[Answer, Observation, Comparison]:
     """Predict with the port that the packet will have, send it, and lay both side by side."""
+    from msgspec.structs import replace
+
     from linkspan.analysis.comparing import compare
     from linkspan.kernel.live import open_sender, send_and_watch
     from linkspan.kernel.livesending import Attempt
@@ -66,10 +68,11 @@ def observe_and_compare(
     with open_sender(paths[question.namespace], question.namespace, attempt) as ready:
         answer = question.answer(ready.sender.port)
         ports, pairs = _find_translations(answer)
-        seen = send_and_watch(
-            ready, _choose_places(question, answer), ports, pairs, _with_old_rules(question),
-            timeout,
-        )  # fmt: skip
+        places, left_out = _choose_places(question, answer)
+        seen = send_and_watch(ready, places, ports, pairs, _with_old_rules(question), timeout)
+    if left_out:
+        sentence = f"{left_out} namespaces that are on no predicted way"
+        seen = replace(seen, unseen=(*seen.unseen, sentence))
     return answer, seen, compare(question.view, question.namespace, answer, seen)
 
 
@@ -92,8 +95,10 @@ def _check(looking: Looking, question: Question, origin: str) -> None:
         raise click.UsageError(f"--live needs the namespace of {question.namespace} on this host")
 
 
-def _choose_places(question: Question, answer: Answer) -> dict[str, str | None]:
-    """The namespaces on the predicted ways, and what else cables join to them."""
+def _choose_places(question: Question, answer: Answer) -> tuple[dict[str, str | None], int]:
+    """The namespaces on the predicted ways, and what else cables join to them; and how many of
+    the latter are too many to be watched.
+    """
     paths: Mapping[str, str | None] = question.host.paths
     near = [question.namespace]
     for trace in answer.traces:
@@ -101,7 +106,8 @@ def _choose_places(question: Question, answer: Answer) -> dict[str, str | None]:
             near += [hop.namespace for hop in leg.hops]
     others = sorted(name for name in question.view.namespaces if name not in near)
     names = dict.fromkeys([*near, *others[:MOST_WATCHED]])
-    return {name: paths[name] for name in names if name in paths}
+    left_out = max(0, len(others) - MOST_WATCHED)
+    return {name: paths[name] for name in names if name in paths}, left_out
 
 
 def _find_translations(answer: Answer) -> tuple[set[int], set[tuple[str, str, int]]]:

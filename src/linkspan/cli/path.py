@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from linkspan.cli.whereabouts import Whereabouts
     from linkspan.inventory.records import HostView
 
+_UNSEEN = "the network namespaces of"
 STATUS = {"delivered": 0, "not-delivered": 1, "cannot-say": 3}
 
 
@@ -59,15 +60,37 @@ def path(
 
         return try_for_real(looking, question, origin, target, live, verbose, output)
     host, answer = question.host, question.answer()
+    hidden = find_hidden(host, answer)
     if output == "json":
         gaps = {"unseen": list(host.unseen), "changing": list(host.changing)}
-        print_json({**as_json(answer, origin, target), **gaps})
+        said = {"verdict": "cannot-say", "confidence": "depends"} if hidden else {}
+        print_json({**as_json(answer, origin, target), **said, **gaps})
     else:
         from linkspan.cli.pathtext import print_answer
 
         print_answer(answer, origin, target, verbose)
+        if hidden:
+            click.echo(f"BUT IT CANNOT BE SAID: {'; '.join(hidden)}")
         print_gaps(host)
-    return STATUS[answer.verdict.value]
+    return STATUS["cannot-say" if hidden else answer.verdict.value]
+
+
+def find_hidden(host: HostView, answer: Answer) -> list[str]:
+    """What was not seen of the host and may decide this answer.
+
+    That is what could not be read, or was changing, of a namespace that the packet passes; and
+    for one that leaves, namespaces that only root may see: one may be where it went.
+    """
+    legs = [leg for trace in answer.traces for leg in trace.legs]
+    passed = {hop.namespace for leg in legs for hop in leg.hops}
+    left = any(leg.disposition.value == "left" for leg in legs)
+    found = [f"{name} changed while it was read" for name in host.changing if name in passed]
+    for sentence in host.unseen:
+        words = {word.rstrip(":,;.") for word in sentence.split()}
+        of_passed = bool(words & passed) and "could not be read" in sentence
+        if of_passed or (left and sentence.startswith(_UNSEEN) and "run as root" in sentence):
+            found.append(sentence)
+    return found
 
 
 class Question(NamedTuple):

@@ -79,6 +79,11 @@ def send_and_watch(
     try:
         for name, path in places.items():
             watch.add(name, path, name not in untraced)
+            if name in untraced:
+                watch.unseen.append(
+                    f"the rules of {name}: it has tables of the old iptables, and a trace of those "
+                    "is written to the kernel's log"
+                )
         time.sleep(max(0.0, ready.sender.opened + _STAMPING - time.monotonic()))
         sent = ready.sender.begin()
         outcome = watch.wait(timeout)
