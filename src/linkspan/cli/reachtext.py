@@ -107,7 +107,17 @@ def _reached_text(findings: list[Finding], wanted: Reached) -> str:
             open_ = to_intervals(span for one in perhaps for span in one.ports) - known
             parts += _port_words(known, protocol, published)
             parts += [f"~{word}" for word in _port_words(open_, protocol, published)]
-    return " ".join(dict.fromkeys(parts)) or (BLOCKED if findings else NOBODY)
+    return " ".join(_shortened(parts)) or (BLOCKED if findings else NOBODY)
+
+
+def _shortened(parts: list[str]) -> list[str]:
+    """Each word once; "all" where every port of TCP and UDP is meant."""
+    words = list(dict.fromkeys(parts))
+    if "all" in words and "all/udp" in words:
+        words.remove("all/udp")
+    elif "all" in words:
+        words[words.index("all")] = "all/tcp"
+    return words
 
 
 def _is_published(one: Finding) -> bool:
@@ -253,7 +263,7 @@ def _print_legend(found: Reach, cells: dict[tuple[str, str], str], only: str | N
     if "~" in texts:
         words.append("~80 it depends")
     if "all" in texts.split():
-        words.append("all every port")
+        words.append("all every port of TCP and UDP")
     words.append(f"{BLOCKED} none of those that listen")
     words.append(f"{NOBODY} nothing to ask")
     _wrapped("", ", ".join(words))
