@@ -10,7 +10,7 @@ from typing import NamedTuple
 from linkspan.analysis import View
 from linkspan.analysis.addresses import is_link_local, is_loopback, to_number, to_text, version_of
 from linkspan.analysis.place import OwnAddress, Place
-from linkspan.dataplane import HOST, Physical, Route, Veth
+from linkspan.dataplane import HOST, Link, Physical, Route, Veth
 from linkspan.errors import InvalidRequest, LinkspanError, NotFound
 from linkspan.inventory.records import Container
 
@@ -142,17 +142,39 @@ def find_origin(view: View, where: Whereabouts, version: int, link: str | None) 
     if where.name is not None:
         return Origin(_observed(where, view))
     assert where.address is not None
-    owners = view.owners.get((version_of(where.address), to_number(where.address)))
+    owners = _nearest(view, view.owners.get((version_of(where.address), to_number(where.address))))
     if owners:
         return Origin(owners[0], where.address)
     return Origin(HOST, where.address, link or find_uplink(view))
+
+
+def _nearest(view: View, owners: Sequence[str] | None) -> Sequence[str]:
+    """Of the namespaces that have an address, those that cables join to the host; else all."""
+    if owners is None or len(owners) < 2:
+        return owners or ()
+    neighbours: dict[str, set[str]] = {}
+    for link in view.plane.of(Link):
+        kind = link.kind
+        far = kind.peer_namespace if isinstance(kind, Veth) else None
+        far = far or getattr(kind, "parent_namespace", None)
+        if far is not None:
+            neighbours.setdefault(link.namespace, set()).add(far)
+            neighbours.setdefault(far, set()).add(link.namespace)
+    near, waiting = {HOST}, [HOST]
+    while waiting:
+        more = neighbours.get(waiting.pop(), set()) - near
+        near |= more
+        waiting += more
+    return [one for one in owners if one in near] or owners
 
 
 def _observed(where: Whereabouts, view: View) -> str:
     """The namespace of an end that was resolved; it may have died while the host was read."""
     assert where.name is not None
     if where.name not in view.namespaces:
-        raise LinkspanError(f"{where.text}: its namespace was gone before it could be read")
+        raise LinkspanError(
+            f"{where.text}: its namespace could not be read: it is gone by now, or needs root"
+        )
     return where.name
 
 
