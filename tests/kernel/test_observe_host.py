@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
@@ -29,7 +30,7 @@ from linkspan.dataplane import (
 from linkspan.dataplane.rules import Opaque
 from linkspan.kernel import host as host_module
 from linkspan.kernel import namespaces
-from linkspan.kernel.host import observe_host
+from linkspan.kernel.host import Observed, observe_host
 from linkspan.kernel.machine import look_over
 from linkspan.kernel.netfilter import printed, rulesets
 from linkspan.kernel.observe import observe
@@ -38,6 +39,13 @@ from linkspan.kernel.observe import observe
 def ip(*words: str, of: Namespace | None = None) -> None:
     where = [] if of is None else ["-n", of.name]
     subprocess.run(["ip", *where, *words], check=True)
+
+
+def complaints(seen: Observed) -> tuple[str, ...]:
+    """What is said to be missing, apart from what this machine itself has."""
+    return tuple(
+        one for one in seen.unseen if "BPF program" not in one and "old ebtables" not in one
+    )
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def test_it_is_what_each_namespace_is_alone(pair: dict[str, str | None]) -> None
     assert kept == wanted
     left_out = {type(item).__name__ for item in apart if item.key not in whole.plane}
     assert left_out <= {"Sysctl", "FdbEntry"}
-    assert (whole.unseen, whole.changing) == ((), ())
+    assert (complaints(whole), whole.changing) == ((), ())
 
 
 def test_settings_are_those_of_the_files(pair: dict[str, str | None]) -> None:
@@ -199,7 +207,7 @@ def test_without_the_program_nft_chains_are_there_and_it_is_said(
     )  # fmt: skip
     monkeypatch.setattr(printed.printer, "__file__", str(poor))
     seen = observe_host({"x": place.path})
-    assert seen.unseen == ("The rules of x could not be read: there is no program nft here",)
+    assert complaints(seen) == ("The rules of x could not be read: there is no program nft here",)
     (table,) = seen.plane.of(Table)
     assert table.chains[0].priority == 3
     assert table.chains[0].rules[0].statements == (Opaque(""),)
@@ -215,7 +223,7 @@ def test_a_library_that_crashes_is_replaced_by_the_program(
     crashing.write_text(source.replace("context = handle.nft_ctx_new(0)", "os.abort()"))
     monkeypatch.setattr(printed.printer, "__file__", str(crashing))
     seen = observe_host({"x": place.path})
-    assert seen.unseen == ()
+    assert complaints(seen) == ()
     (table,) = seen.plane.of(Table)
     assert len(table.chains[0].rules[0].statements) == 2
 
@@ -247,7 +255,7 @@ def test_rulesets_of_many_namespaces_are_printed_by_few_processes(
 def test_a_namespace_that_died_is_left_out(netns: Callable[[str], Namespace]) -> None:
     seen = observe_host({"x": netns("alive").path, "gone": "/run/netns/never-was"})
     assert namespaces_of(seen.plane) == {"x"}
-    assert (seen.unseen, seen.changing) == ((), ())
+    assert (complaints(seen), seen.changing) == ((), ())
 
 
 def test_without_root_it_says_what_it_could_not_see(
@@ -265,6 +273,33 @@ def test_without_root_it_says_what_it_could_not_see(
     assert "The namespace of x, y could not be read: run as root" in unseen
     assert "The firewall of host could not be read: run as root" in unseen
     assert changing == []
+
+
+def test_what_is_there_and_not_understood_is_said(home: Namespace) -> None:
+    assert complaints(observe_host({HOST: None})) == ()
+    policy = "dir out src 10.0.0.0/8 dst 10.1.0.0/16"
+    template = "tmpl mode tunnel src 192.0.2.1 dst 192.0.2.2 proto esp"
+    ip("xfrm", "policy", "add", *policy.split(), *template.split())
+    (said,) = complaints(observe_host({HOST: None}))
+    assert said == "1 IPsec policy may wrap or drop what they hold for; they are not understood"
+
+
+def test_tables_of_the_old_arptables_are_said(home: Namespace) -> None:
+    make_arp_table()
+    (said,) = complaints(observe_host({HOST: None}))
+    assert said.startswith("tables of the old arptables (filter) may drop ARP")
+
+
+def make_arp_table() -> None:
+    """What arptables does first: ask for the table "filter", which makes it."""
+    information = ctypes.create_string_buffer(b"filter", 32 + 4 + 3 * 4 + 3 * 4 + 4 + 4)
+    length = ctypes.c_uint32(len(information))
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        refused = ctypes.CDLL(None).getsockopt(
+            raw.fileno(), socket.IPPROTO_IP, 96, information, ctypes.byref(length)
+        )
+    if refused:
+        pytest.skip("this kernel has no tables of the old arptables")
 
 
 # What changes -------------------------------------------------------------------------

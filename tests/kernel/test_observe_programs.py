@@ -163,3 +163,14 @@ def test_a_program_elsewhere_does_not_matter(attached: Attached) -> None:
     attached.attach(XDP, XDP_HOOK, "w0", PASS[XDP], b"elsewhere")
     assert len(list(attached.look().of(Program))) == 1
     assert walk(attached) == (Confidence.CERTAIN, "")
+
+
+def test_programs_beside_links_are_said(home: Namespace) -> None:
+    descriptor = load(8, b"some_filter", 1)
+    try:
+        said = [one for one in observe_host({HOST: None}).unseen if "cgroup_skb" in one]
+    finally:
+        os.close(descriptor)
+    assert len(said) == 1
+    assert "some_filter" in said[0]
+    assert not [one for one in observe_host({HOST: None}).unseen if "some_filter" in one]

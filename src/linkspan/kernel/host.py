@@ -67,6 +67,8 @@ def observe_host(
             objects += find_sockets(reading.visits.values(), files)
             rules, also_changing = _read_rules(reading, unseen)
             objects += rules
+        for visit in reading.visits.values():
+            unseen.sentences += visit.unread
         unseen.sentences += programs.describe_others()
         found: dict[Key, Object] = {}
         for item in objects:

@@ -33,6 +33,7 @@ from linkspan.kernel.netlink import (
 )
 from linkspan.kernel.netlink.seenlinks import SeenLink
 from linkspan.kernel.netlink.socket import NETFILTER, ROUTE, SOCK_DIAG, NetlinkSocket
+from linkspan.kernel.unread import describe_unread
 
 ENDPOINT_SETTINGS = "endpoint settings"
 """A part besides: of the settings only those of links that drivers state inside sandboxes."""
@@ -211,7 +212,8 @@ class FullVisit(Visit):
     """A visit that also looks for sockets, programs and rules, and notices what changes.
 
     What could not be read is said in `closed` ("firewall", "sockets"). `tables` and `legacy`
-    are the firewall's tables by name: what they say only programs print.
+    are the firewall's tables by name: what they say only programs print. `unread` is what
+    else decides about the host's packets, a sentence each.
     """
 
     def __init__(
@@ -223,6 +225,7 @@ class FullVisit(Visit):
         self.legacy: dict[str, tuple[str, ...]] = {}
         self.generation = 0
         self.closed: list[str] = []
+        self.unread: tuple[str, ...] = ()
         super().__init__(name, path, parts, shared)
 
     def _read(self) -> None:
@@ -233,6 +236,8 @@ class FullVisit(Visit):
             self.rest += self._read_programs()
         if "firewall" in self._parts:
             self._look_for_tables()
+            if self.name == HOST:
+                self.unread = tuple(describe_unread())
 
     @property
     def _groups(self) -> int:
