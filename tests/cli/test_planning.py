@@ -51,7 +51,8 @@ def ask(view: HostView, origin: str, flow: Flow) -> tuple[Verdict, str]:
 def test_commands_follow_each_other(host: HostView):
     view = apply_plans(
         host,
-        [FRONT, "run --name web2 --network front -p 8080:80", "linkspan run --name db --network front"],
+        [FRONT, "run --name web2 --network front -p 8080:80",
+         "linkspan run --name db --network front"],
     )  # fmt: skip
     assert [(one.name, one.runtime, one.networks, one.published) for one in view.containers] == [
         ("host", "host", (), ()),
@@ -72,7 +73,7 @@ def test_commands_follow_each_other(host: HostView):
 
 def test_what_a_plan_made_another_takes_away(host: HostView):
     once = apply_plans(host, [FRONT])
-    again = apply_plans(host, [FRONT, "attach --name a --network front", "detach a"])
+    again = apply_plans(host, [FRONT, "attach --name late --network front", "detach late"])
     assert {str(item.key)[:9] for item in again.plane} == {str(item.key)[:9] for item in once.plane}
     assert not [item for item in again.plane if item.namespace != "host"]
     assert again.containers == once.containers == host.containers
@@ -85,15 +86,15 @@ def test_the_view_itself_stays(host: HostView):
 
 
 def test_a_port_in_use_is_refused_as_the_daemon_would(host: HostView):
-    with pytest.raises(InvalidRequest, match="would be refused.*22/tcp"):
-        apply_plans(host, [FRONT, "run --name x --network front -p 22:80"])
+    with pytest.raises(InvalidRequest, match=r"would be refused.*22/tcp"):
+        apply_plans(host, [FRONT, "run --name web2 --network front -p 22:80"])
 
 
 @pytest.mark.parametrize(
     ("plan", "said"),
     [
         (FRONT, "a network named front exists already"),
-        ("network rm fornt", "there is no network fornt"),
+        ("network rm fornt", "there is no network 'fornt'"),
         ("exec shop -- true", "cannot say before what it will do"),
         ("ps", "changes nothing"),
         ("path shop db", "changes nothing"),

@@ -237,8 +237,8 @@ def _danger(origin: str, target: str) -> str:
 
 
 def _merge(changes: list[FlowChange]) -> list[FlowChange]:
-    """One change for all addresses, then ports, then origins that share the rest."""
-    for field in ("addresses", "ports", "origins"):
+    """One change for all addresses, then origins, then ports that share the rest."""
+    for field in ("addresses", "origins", "ports"):
         held: dict[object, FlowChange] = {}
         for change in changes:
             rest = tuple(
