@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _OF_DESTINATIONS = frozenset(("prerouting", "output"))
 _MOST_OPTIONS = 8
+_SOURCE_DONE, _DESTINATION_DONE = 1 << 7, 1 << 8
+"""Bits of ct status that say that this was decided (IPS_*_NAT_DONE)."""
 
 
 def needs_translation(packet: Packet, hook: str) -> bool:
@@ -43,8 +45,10 @@ def settle(journey: Journey, packet: Packet, hook: str) -> None:
     assert connection is not None
     if hook in _OF_DESTINATIONS:
         connection.destination_done = True
+        connection.status |= _DESTINATION_DONE
         return
     connection.source_done = True
+    connection.status |= _SOURCE_DONE
     taken = journey.tracker.is_taken(packet.namespace, connection.reply)
     if taken and packet.protocol in WITH_PORTS:
         version, protocol, source, source_port, target, port = connection.reply
@@ -106,7 +110,7 @@ def translate(journey: Journey, packet: Packet, statement: Nat, row: tuple[Any, 
     elif address is None:
         number = old_address
     else:
-        found = _choose_address(journey, packet, address, old_address)
+        found = _choose_address(journey, packet, address, old_address, destination)
         if found is None:
             return "continue"
         number = found
@@ -152,8 +156,13 @@ def _own_address(journey: Journey, packet: Packet, kind: str) -> int | None:
     return select_ipv4(place, link, near)
 
 
-def _choose_address(journey: Journey, packet: Packet, address: str | Range, old: int) -> int | None:
-    """One of the addresses that a rule allows; None when they are of the other IP version."""
+def _choose_address(
+    journey: Journey, packet: Packet, address: str | Range, old: int, destination: bool
+) -> int | None:
+    """One of the addresses that a rule allows; None when they are of the other IP version.
+
+    A source in the range stays as it is, a destination does not (get_unique_tuple).
+    """
     if isinstance(address, Range):
         first, last = to_number(str(address.first)), to_number(str(address.last))
         version = version_of(str(address.first))
@@ -170,11 +179,18 @@ def _choose_address(journey: Journey, packet: Packet, address: str | Range, old:
         version = version_of(address)
     if version != packet.version:
         return None
-    if lies_between(old, first, last):
+    if first == last:
+        return first
+    if not destination and lies_between(old, first, last):
         return old
     options = [first + step for step in range(min(last - first + 1, _MOST_OPTIONS))]
     if last - first >= _MOST_OPTIONS:
         journey.misunderstood(f"a translation may take any of {last - first + 1} addresses")
+        owned = [
+            number for number, _ in journey.view.owned(version) if first <= number <= last
+        ]  # fmt: skip
+        unowned = [number for number in range(first, first + len(owned) + 1) if number not in owned]
+        options = [*owned, *unowned[:1]]
     return journey.choices.choose(
         "which address a translation takes", options, [to_text(o, version) for o in options]
     )
@@ -194,6 +210,11 @@ def _choose_port(
         first, last = int(port.first), int(port.last)
         if lies_between(old, first, last):
             return old
+        if 0 < last - first < _MOST_OPTIONS:
+            ports = range(first, last + 1)
+            return journey.choices.choose(
+                "which port a translation takes", ports, [str(one) for one in ports]
+            )
         if first != last:
             journey.misunderstood(f"a translation takes a port from {first} to {last}")
         return first

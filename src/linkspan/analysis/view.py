@@ -8,7 +8,7 @@ would: the far end of a veth pair, the routes of an address, the default rules.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -67,6 +67,12 @@ class View:
     def namespaces(self) -> Iterable[str]:
         """The names of all namespaces."""
         return self._objects.keys()
+
+    def owned(self, version: int) -> Iterator[tuple[int, list[str]]]:
+        """The addresses of an IP version that somebody has, in order, with the namespaces."""
+        for held, number in sorted(self.owners):
+            if held == version:
+                yield number, self.owners[held, number]
 
     def place(self, namespace: str) -> Place:
         """One namespace, indexed. KeyError for one that the plane does not have."""

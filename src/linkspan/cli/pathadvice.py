@@ -31,7 +31,8 @@ def _failing_leg(trace: Trace) -> Trace | None:
         if leg.disposition not in GOOD:
             return leg
     if trace.onward is not None:
-        return next((leg for one in trace.onward.traces if (leg := _failing_leg(one))), None)
+        failing = (_failing_leg(one) for one in trace.onward.traces)
+        return next((leg for leg in failing if leg is not None), None)
     return None
 
 
