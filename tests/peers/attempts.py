@@ -67,7 +67,7 @@ def try_all(
     view = View(seen.plane, sockets_known=True)
     flows = [(source, *target) for source in sources for target in targets]
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        fetched = list(pool.map(lambda one: lab.fetch(one[0].place, *one[1:], timeout=1.0), flows))
+        fetched = list(pool.map(lambda one: lab.fetch(one[0].place, one[1], one[2], one[3]), flows))
     outcomes, differences = [], []
     for (source, target, port, protocol), real in zip(flows, fetched, strict=True):
         flow = Flow(destination=target, destination_port=port, protocol=protocol)
