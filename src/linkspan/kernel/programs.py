@@ -16,6 +16,7 @@ Dump = Callable[[bytes], Iterable[tuple[int, bytes]]]
 _GETQDISC, _GETTFILTER = 38, 46
 _KIND, _OPTIONS = 1, 2
 _BPF_NAME, _BPF_ID = 7, 11
+_U32_SELECTOR = 5
 _XDP_IDS = (4, 5, 6, 7)
 """IFLA_XDP_PROG_ID and those of a driver, of the stack and of hardware; often the same."""
 _PARENTS = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
@@ -66,6 +67,8 @@ def _read_hook(dump: Dump, namespace: str, link: str, index: int, hook: str) -> 
             continue  # the head of a list of filters
         kind = wire.read_text(found[_KIND])
         options = wire.parse_attributes(found.get(_OPTIONS, b""))
+        if kind == "u32" and _U32_SELECTOR not in options:
+            continue  # a table of filters
         name, id = f"{kind} pref {info >> 16}", handle
         if kind == "bpf" and _BPF_ID in options:
             id = wire.read_u32(options[_BPF_ID])
