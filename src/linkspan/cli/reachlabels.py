@@ -74,3 +74,8 @@ def ports_text(spans: Sequence[tuple[int, int]]) -> list[str]:
     if len(texts) > most:
         return [*texts[: most - 1], f"+{len(texts) - most + 1}"]
     return texts
+
+
+def ending(protocol: str) -> str:
+    """What follows a port: nothing for TCP."""
+    return "" if protocol == "tcp" else f"/{protocol}"

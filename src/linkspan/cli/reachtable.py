@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from linkspan.analysis.reach import HOST, INTERNET, OUTSIDE, Group
+from linkspan.analysis.reach import HOST, INTERNET, OUTSIDE, Finding, Group
 
 ENDS = (HOST, OUTSIDE, INTERNET)
 BLOCKED, NOBODY = "-", "."
@@ -81,3 +81,8 @@ def without_published(text: str) -> str:
         return text
     words = [word for word in text.split(" ") if not word.lstrip("~").startswith(":")]
     return " ".join(words) or BLOCKED
+
+
+def is_published(one: Finding) -> bool:
+    """Whether a finding is about a port of the host that leads to a container."""
+    return one.address_number is None and one.target not in ENDS

@@ -6,17 +6,17 @@ import shutil
 import string
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 from msgspec.structs import replace
 
 from linkspan.analysis.intervals import Intervals, to_intervals, to_points
-from linkspan.analysis.reach import INTERNET, OUTSIDE, Finding, Group, Reach, Reached
-from linkspan.analysis.reach_ends import is_private
+from linkspan.analysis.reach import Finding, Group, Reach, Reached
 from linkspan.cli.reach import Names
-from linkspan.cli.reachlabels import label, ports_text
-from linkspan.cli.reachtable import BLOCKED, ENDS, NOBODY, Table, cell_text
+from linkspan.cli.reachfacts import find_facts, where
+from linkspan.cli.reachlabels import ending, label, ports_text
+from linkspan.cli.reachtable import BLOCKED, ENDS, NOBODY, Table, cell_text, is_published
 from linkspan.cli.tables import clean, print_table
 
 _WIDTH = 100
@@ -41,7 +41,7 @@ def print_matrix(found: Reach, names: Names, only: str | None) -> None:
         _print_published(found, names, only)
     click.echo("")
     _print_legend(found, cells, only)
-    facts = list(dict.fromkeys(_facts(found, names, labels)))
+    facts = list(dict.fromkeys(find_facts(found, names, labels)))
     for fact in facts[:_MOST_FACTS]:
         _wrapped("* ", fact)
     if len(facts) > _MOST_FACTS:
@@ -98,7 +98,7 @@ def _reached_text(findings: list[Finding], wanted: Reached) -> str:
     """Ports at a target's own addresses, then those of the host that lead there."""
     parts = []
     for published in (False, True):
-        rows = [one for one in findings if _is_published(one) is published]
+        rows = [one for one in findings if is_published(one) is published]
         for protocol in ("tcp", "udp", "sctp"):
             mine = [one for one in rows if one.protocol == protocol]
             sure = [one for one in mine if one.verdict is wanted]
@@ -120,14 +120,9 @@ def _shortened(parts: list[str]) -> list[str]:
     return words
 
 
-def _is_published(one: Finding) -> bool:
-    """Whether a finding is about a port of the host that leads to a container."""
-    return one.address_number is None and one.target not in ENDS
-
-
 def _port_words(ports: Intervals, protocol: str, published: bool) -> list[str]:
     mark = ":" if published else ""
-    return [f"{mark}{text}{_ending(protocol)}" for text in ports_text(list(ports))]
+    return [f"{mark}{text}{ending(protocol)}" for text in ports_text(list(ports))]
 
 
 # Drawing ------------------------------------------------------------------------------
@@ -193,7 +188,7 @@ def _print_published(found: Reach, names: Names, only: str | None) -> None:
     targets = {group.name: group for group in found.targets}
     origins: dict[tuple[str, Intervals, str], list[str]] = {}
     for one in found.findings:
-        if _is_published(one) and one.verdict is wanted:
+        if is_published(one) and one.verdict is wanted:
             key = (one.target, _all_ports(one, targets[one.target]), one.protocol)
             held = origins.setdefault(key, [])
             if one.origin not in held:
@@ -214,7 +209,7 @@ def _print_published(found: Reach, names: Names, only: str | None) -> None:
 
 def _published_text(ports: Intervals, protocol: str, members: Iterable[str], names: Names) -> str:
     text = ",".join(ports_text(list(ports)))
-    return f":{text}{_ending(protocol)} {label(map(names.of, members))}"
+    return f":{text}{ending(protocol)} {label(map(names.of, members))}"
 
 
 def _all_ports(one: Finding, target: Group) -> Intervals:
@@ -222,10 +217,6 @@ def _all_ports(one: Finding, target: Group) -> Intervals:
     if one.published_number is None:
         return to_intervals(one.ports)
     return to_points(ports[one.published_number] for ports in target.published)
-
-
-def _ending(protocol: str) -> str:
-    return "" if protocol == "tcp" else f"/{protocol}"
 
 
 def _print_lists(table: Table, said: Sequence[str], to: Sequence[str]) -> None:
@@ -258,7 +249,7 @@ def _print_legend(found: Reach, cells: dict[tuple[str, str], str], only: str | N
     texts = " ".join(cells.values())
     what = "blocked" if only == "blocked" else "reachable"
     words = [f"80 a port that is {what} (tcp)"]
-    if any(_is_published(one) for one in found.findings):
+    if any(is_published(one) for one in found.findings):
         words.append(":8080 a port of the host that leads there")
     if "~" in texts:
         words.append("~80 it depends")
@@ -276,92 +267,6 @@ def _wrapped(head: str, text: str) -> None:
     )  # fmt: skip
     for number, line in enumerate(lines or [""]):
         click.echo(f"{' ' * len(head) if number else head}{line}".rstrip())
-
-
-# What is worth a look -----------------------------------------------------------------
-
-
-def _facts(found: Reach, names: Names, labels: dict[str, str]) -> Iterator[str]:
-    groups = {group.name: group for group in (*found.origins, *found.targets)}
-
-    def everybody(kinds: Iterable[str]) -> str:
-        members = (member for kind in dict.fromkeys(kinds) for member in groups[kind].members)
-        return label(map(names.of, members))
-
-    own = [one for one in found.findings if not _is_published(one) and one.target not in ENDS]
-    for origin, who in ((INTERNET, "the internet"), (OUTSIDE, f"a stranger on {found.uplink}")):
-        reached = [one for one in own if one.origin == origin and _opens(one)]
-        if reached:
-            targets = everybody(one.target for one in reached)
-            yield f"{who} reaches containers at their own addresses ({reached[0].how}): {targets}"
-    untranslated = [
-        one
-        for one in found.findings
-        if one.target == INTERNET and one.verdict is Reached.REACHABLE
-        if one.origin not in ENDS and one.how != "translated" and is_private(one.source or "::")
-    ]
-    for version in (4, 6):
-        rows = [one for one in untranslated if _version(one) == version]
-        if rows:
-            origins = everybody(one.origin for one in rows)
-            yield (
-                f"out with its own address, such as {rows[0].source}: {origins}; answers come back "
-                "only if the gateway knows the way there"
-            )
-    yield from _with_one_reason(found, labels, _unclear)
-    yield from _with_one_reason(found, labels, _half_way)
-    for one in found.findings:
-        if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in ENDS:
-            yield f"{labels[one.origin]} does not get out by IPv{_version(one)}: {one.why}"
-    for one in found.findings:
-        if one.lands:
-            yield (
-                f"{labels[one.origin]} to {labels[one.target]} {_where(one)} ends in {one.lands}"
-            )
-    for note in dict.fromkeys(note for one in found.findings for note in one.not_understood):
-        yield f"not understood: {note}"
-
-
-def _unclear(one: Finding) -> str:
-    """What a finding depends on."""
-    if one.verdict is not Reached.DEPENDS:
-        return ""
-    questions = dict.fromkeys(text.rpartition(": ")[0] or text for text in one.depends_on)
-    return f"depends on {'; '.join(questions) or one.why or 'something unknown'}"
-
-
-def _half_way(one: Finding) -> str:
-    """What stops the packets after the first."""
-    return one.why if one.why.startswith(("the answer", "the packet after")) else ""
-
-
-def _with_one_reason(
-    found: Reach, labels: dict[str, str], reason_of: Callable[[Finding], str]
-) -> Iterator[str]:
-    """A fact for each reason, with the first pair that it holds for."""
-    held: dict[str, list[Finding]] = {}
-    for one in found.findings:
-        reason = reason_of(one)
-        if reason:
-            held.setdefault(reason, []).append(one)
-    for reason, rows in held.items():
-        first = rows[0]
-        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
-        yield f"{labels[first.origin]} to {labels[first.target]} {_where(first)}{more}: {reason}"
-
-
-def _version(one: Finding) -> int:
-    return 6 if ":" in one.address else 4
-
-
-def _opens(one: Finding) -> bool:
-    return one.verdict is not Reached.BLOCKED
-
-
-def _where(one: Finding) -> str:
-    ports = ",".join(ports_text(sorted(one.ports)))
-    at = f"[{one.address}]" if ":" in one.address else one.address
-    return f"at {at}:{ports}{_ending(one.protocol)}"
 
 
 # Everything ---------------------------------------------------------------------------
@@ -384,7 +289,7 @@ def print_details(found: Reach, names: Names, one_pair: bool) -> None:
         if one.lands:
             way = f"{way}, ends in {names.of(one.lands)}"
         rows.append(
-            (labels[one.origin], to, _where(one).removeprefix("at "), one.verdict.value, way)
+            (labels[one.origin], to, where(one).removeprefix("at "), one.verdict.value, way)
         )
     if not rows:
         click.echo("nothing to ask: nobody listens" if one_pair else "nothing of that kind")
