@@ -174,3 +174,11 @@ def test_programs_beside_links_are_said(home: Namespace) -> None:
     assert len(said) == 1
     assert "some_filter" in said[0]
     assert not [one for one in observe_host({HOST: None}).unseen if "some_filter" in one]
+
+
+def test_a_filter_without_bpf(attached: Attached) -> None:
+    words = "protocol ip pref 7 u32 match ip dst 10.9.0.1/32 flowid 1:1"
+    subprocess.run(["tc", "qdisc", "add", "dev", "v0", "clsact"], check=True)
+    subprocess.run(["tc", "filter", "add", "dev", "v0", "egress", *words.split()], check=True)
+    (program,) = attached.look().of(Program)
+    assert (program.hook, program.kind, program.name) == ("egress", "tc", "u32 pref 7")
