@@ -26,6 +26,7 @@ def tell(teller: Teller) -> None:
     show_objects(teller)
     crash(teller, cast)
     disturb(teller, cast)
+    explain(teller, cast)
     leave(teller, cast)
 
 
@@ -325,6 +326,34 @@ def join_segment(teller: Teller, cast: Cast) -> None:
     )
     teller.say("No firewall of this host sees those frames, and the audit says so.")
     teller.run("linkspan audit | grep wire", "it is listed", shows="underlay|segment")
+
+
+def explain(teller: Teller, cast: Cast) -> None:
+    """What is open, what a change opens, and where a packet goes: one that arrives, one not."""
+    teller.chapter("Asking the host itself")
+    teller.say(
+        """Whoever made a host's network, linkspan can explain it: from the kernel alone, without
+        a daemon, and without sending anything. What can a stranger reach?"""
+    )
+    teller.run("linkspan exposed", "8080 is among it", shows=r"8080", limit=12)
+    teller.say("What does a change open? A look is saved, a port published, and compared:")
+    teller.run("linkspan snapshot save /run/before.lks >/dev/null")
+    teller.run("linkspan publish shop 8082:80")
+    teller.run("linkspan diff /run/before.lks now", "8082 opens", refused=True, shows="8082", limit=8)
+    teller.run("linkspan unpublish shop 8082")
+    teller.say("Where does a packet go? Somebody outside asks for the published port:")
+    teller.run(
+        f"linkspan path outside {HOST}:8080",
+        "hop by hop, to the shop's own program",
+        shows=r"^DELIVERED: delivered to python3? ",
+    )
+    teller.say("And the clerk, of another network, who gets no answer: which rule is it?")
+    teller.run(
+        "linkspan path clerk shop:80",
+        "the rule is named, and whose it is",
+        refused=True,
+        shows=r"NOT DELIVERED: rejected[\s\S]*linkspan's own rule",
+    )
 
 
 def leave(teller: Teller, cast: Cast) -> None:

@@ -27,7 +27,7 @@ from linkspan.analysis.journey import (
 )
 from linkspan.analysis.neighbours import find_for_stranger
 from linkspan.analysis.packet import ACK, ECHO_REPLY, SYN, Packet, first_packet
-from linkspan.analysis.relay import relayed_flow
+from linkspan.analysis.relay import describe_relay, relayed_flow
 from linkspan.analysis.routing import REFUSALS, Query, find_way
 from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
@@ -38,8 +38,11 @@ from linkspan.errors import NotFound
 
 MOST_WAYS = 32
 """Ways that are walked at most; with more the answer says that it is not complete."""
-_MOST_RELAYS = 8
+_MOST_RELAYS = 5
 """Relays one behind the other; with more they are taken to lead to each other."""
+_WAYS_ONWARD = 8
+Relayed = tuple[tuple[str, Flow], ...]
+"""The relays that a connection has come by: where each is, and the flow that it opened."""
 
 _STAGES: Mapping[str, Callable[[Journey, Packet, str], Outcome]] = {
     "send": lambda journey, packet, link: ip.send(journey, packet, link or None),
@@ -72,7 +75,7 @@ def trace_flow(
     flow: Flow,
     stranger: Stranger | None = None,
     limit: int = MOST_WAYS,
-    relays: int = _MOST_RELAYS,
+    relayed: Relayed = (),
     region: Region | None = None,
     towards: str | None = None,
 ) -> Answer:
@@ -91,7 +94,7 @@ def trace_flow(
         raise NotFound(f"{namespace} has no link {flow.link!r}")
     traces, complete = explore(
         lambda choices: _trace_once(
-            view, namespace, flow, choices, stranger, relays, region, towards
+            view, namespace, flow, choices, stranger, relayed, region, towards
         ),
         limit,
     )
@@ -100,7 +103,7 @@ def trace_flow(
 
 def _trace_once(
     view: View, namespace: str, flow: Flow, choices: Choices, stranger: Stranger | None,
-    relays: int, region: Region | None, towards: str | None,
+    relayed: Relayed, region: Region | None, towards: str | None,
 ) -> Trace:  # fmt: skip
     tracker = Tracker(region is not None)
     journey = _begin(view, choices, tracker, region)
@@ -135,15 +138,17 @@ def _trace_once(
             data = _answer(there, opening, flow.link, ACK)
             later = _with(later, reply=_trace(data, data.journey.sent or sent.inverted()))
         main = _with(main, follow_up=later)
+    relay = describe_relay(there.ending.processes)
+    if relay is not None:
+        main = _with(main, not_understood=(*main.not_understood, relay))
     onward = relayed_flow(there.ending.processes)
-    if onward is not None and not relays:
-        return _with(
-            main, disposition=Disposition.LOOP, reason="relays lead to each other without an end"
-        )
     if onward is not None:
-        main = _with(
-            main, onward=trace_flow(view, there.ending.namespace, onward, relays=relays - 1)
-        )
+        step = (there.ending.namespace, onward)
+        if step in relayed or len(relayed) == _MOST_RELAYS:
+            reason = "relays lead to each other without an end"
+            return _with(main, disposition=Disposition.LOOP, reason=reason)
+        further = trace_flow(view, *step, limit=_WAYS_ONWARD, relayed=(*relayed, step))
+        main = _with(main, onward=further)
     return main
 
 
