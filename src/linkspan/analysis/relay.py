@@ -8,6 +8,15 @@ from linkspan.analysis.flow import Flow
 from linkspan.dataplane.sockets import Process
 
 _OPTIONS = {"proto": "-proto", "address": "-container-ip", "port": "-container-port"}
+_HIDDEN = {
+    "rootlessport": "hands it into a rootless container, nobody knows where",
+    "rootlesskit": "hands it into a rootless host, nobody knows where",
+    "slirp4netns": "hands it into a rootless container, nobody knows where",
+    "pasta": "hands it into a rootless container, nobody knows where",
+    "passt": "hands it into a virtual machine, nobody knows where",
+    "conmon": "only keeps the port for its container, and answers nothing",
+}
+"""Programs whose arguments do not say where they lead, and what they do with a connection."""
 
 
 def relayed_flow(processes: Sequence[Process]) -> Flow | None:
@@ -27,4 +36,14 @@ def relayed_flow(processes: Sequence[Process]) -> Flow | None:
                 destination_port=int(found["port"]),
                 protocol=found.get("proto", "tcp"),
             )
+    return None
+
+
+def describe_relay(processes: Sequence[Process]) -> str | None:
+    """What a relay does whose destination nobody can see; None for other programs."""
+    for process in processes:
+        # pasta's program is called by what the processor can do: pasta.avx2
+        what = _HIDDEN.get(process.name.partition(".")[0])
+        if what is not None:
+            return f"{process.name} (pid {process.pid}) {what}"
     return None
