@@ -41,6 +41,15 @@ table inet last {
 }
 """
 
+FRAMES = """
+table bridge frames {
+  chain forward { type filter hook forward priority PRIORITY; tcp dport 81 drop; accept; }
+}
+table netdev wire {
+  chain in { type filter hook ingress device p2 priority 0; tcp dport 82 drop; }
+}
+"""
+
 
 @pytest.fixture
 def router(lab: Lab) -> Router:
@@ -213,22 +222,16 @@ def test_the_old_iptables_is_not_traced_and_that_is_said(lab: Lab):
     assert found.seen["not_observable"] > 0
 
 
-def test_frames_that_a_bridge_passes_meet_its_own_rules(lab: Lab):
+@pytest.mark.parametrize("priority", [-200, 0])
+def test_frames_that_a_bridge_passes_meet_its_own_rules(lab: Lab, priority: int):
+    """At priority 0 it depends on when the chain was made, and that is seen."""
     host, one, other = (lab.namespace(word) for word in ("host", "one", "other"))
     lab.run(host, "ip link add br0 type bridge")
     lab.run(host, "ip link set br0 up")
     for number, place in enumerate((one, other), 2):
         lab.veth(host, f"p{number}", "", place, "eth0", f"10.3.0.{number}/24")
         lab.run(host, f"ip link set p{number} master br0")
-    lab.run(host, "nft -f -", stdin="""
-
-      table bridge frames {
-        chain forward { type filter hook forward priority -200; tcp dport 81 drop; accept; }
-      }
-      table netdev wire {
-        chain in { type filter hook ingress device p2 priority 0; tcp dport 82 drop; }
-      }
-    """)  # fmt: skip
+    lab.run(host, "nft -f -", stdin=FRAMES.replace("PRIORITY", str(priority)))
     lab.listener_tcp(other, "0.0.0.0", 80, reply="other")
     for port, status, rule in (
         (80, 0, "bridge frames forward accept"), (81, 1, "bridge frames forward drop"),

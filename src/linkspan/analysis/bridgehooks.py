@@ -1,8 +1,9 @@
 """The hooks that a bridge runs on a frame, and the IP hooks that br_netfilter adds to them.
 
-net/bridge/br_netfilter_hooks.c: at prerouting the IP hooks run behind the bridge's own chains
-up to priority 0, at forwarding behind those below 0; a frame that took that way passes the
-bridge's forward chains of priority 0 by. IP rules see the bridge as link, not its ports.
+net/bridge/br_netfilter_hooks.c: at prerouting and at forwarding the IP hooks run behind the
+bridge's own chains below priority 0, and behind those of priority 0 that are younger than the
+first bridge. At forwarding a frame that took that way passes the older ones of priority 0 by.
+IP rules see the bridge as link, not its ports.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from linkspan.analysis.place import Place
 from linkspan.dataplane.links import Bridge
 
 _DIVERTED = 0
-"""NF_BR_PRI_BRNF: where br_netfilter hangs at prerouting; at forward it is one less."""
+"""NF_BR_PRI_BRNF: where br_netfilter hangs."""
 
 
 def calls_ip_hooks(place: Place, bridge: str, packet: Packet) -> bool:
@@ -34,7 +35,7 @@ def pass_prerouting(journey: Journey, packet: Packet, bridge: str, port: str) ->
     calls = packet.ether_type != "arp" and calls_ip_hooks(place, bridge, packet)
     if not calls:
         return pass_hook(journey, packet, "bridge", "prerouting")
-    packet.late_priority = _DIVERTED + int(_are_chains_first(journey, packet))
+    packet.late_priority = _DIVERTED + int(_are_chains_first(journey, packet, "prerouting"))
     ending = pass_hook(
         journey, packet, "bridge", "prerouting", last_priority=packet.late_priority - 1
     )
@@ -47,18 +48,19 @@ def pass_prerouting(journey: Journey, packet: Packet, bridge: str, port: str) ->
     return ending
 
 
-def _are_chains_first(journey: Journey, packet: Packet) -> bool:
+def _are_chains_first(journey: Journey, packet: Packet, hook: str) -> bool:
     """Whether chains of br_netfilter's own priority run before it: those that are younger than
     the first bridge of the namespace, with which it came.
     """
-    entries = journey.ruleset(packet.namespace).hook("bridge", "prerouting")
+    entries = journey.ruleset(packet.namespace).hook("bridge", hook)
     if not any(entry.priority == _DIVERTED for entry in entries):
         return True
+    older = "they run behind the IP hooks" if hook == "prerouting" else "the frame passes them by"
     return journey.choices.choose(
         f"when the bridge chains of priority {_DIVERTED} in {packet.namespace} were made",
         (True, False),
         ("after its first bridge: they run before the IP hooks",
-         "before its first bridge: they run behind the IP hooks"),
+         f"before its first bridge: {older}"),
     )  # fmt: skip
 
 
@@ -82,9 +84,10 @@ def pass_forward(
     diverted = packet.passed_prerouting
     if packet.ether_type == "arp":
         diverted = calls_ip_hooks(place, bridge, packet)
-    ending = pass_hook(
-        journey, packet, "bridge", "forward", last_priority=_DIVERTED - 1 if diverted else None
-    )
+    last: int | None = None
+    if diverted:
+        last = _DIVERTED - 1 + int(_are_chains_first(journey, packet, "forward"))
+    ending = pass_hook(journey, packet, "bridge", "forward", last_priority=last)
     if ending is not None:
         return ending
     if diverted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ def try_for_real(
     Conflict for a source port that is taken, KernelRefused.
     """
     _check(looking, question, origin)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # so that what was made is taken away first
     answer, seen, comparison = observe_and_compare(question, timeout)
     if output == "json":
         from linkspan.cli.path import as_json
@@ -47,6 +50,10 @@ def try_for_real(
         print_comparison(answer, seen, comparison, origin, target, verbose)
         print_gaps(question.host)
     return _STATUS[comparison.arrived]
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def observe_and_compare(
