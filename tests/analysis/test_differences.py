@@ -227,6 +227,16 @@ def test_the_most_dangerous_come_first():
     ]
 
 
+def test_more_sources_for_strangers_are_told():
+    elsewhere = Match(Payload("ip", "saddr"), "10.0.0.0/8", "!=")
+    guarded = FirewallRule((elsewhere, Match(Payload("tcp", "dport"), 80), DROP))
+    wider = FirewallRule((Match(Payload("ip", "saddr"), "10.0.0.0/9"), DROP))
+    found = find_differences(host(listener(80), table(guarded)), host(listener(80), table(wider)))
+    (change,) = found.exposures
+    assert (change.action, change.namespace, change.ports) == ("changed", "host", ((80, 80),))
+    assert (change.before, change.after) == ("10.0.0.0/8", "anywhere but 10.0.0.0/9")
+
+
 def test_chatter_alone_is_no_significant_difference():
     link = Link(name="eth1", index=4)
     found = find_differences(host(link), host(msgspec.structs.replace(link, index=5)))

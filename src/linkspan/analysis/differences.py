@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
+from linkspan.analysis.exposure_changes import ExposureChange, find_exposure_changes
 from linkspan.analysis.flow_changes import FlowChange, find_flow_changes
 from linkspan.analysis.rule_changes import find_table_changes
 from linkspan.analysis.view import View
@@ -35,7 +36,10 @@ from linkspan.dataplane.rules import Table
 from linkspan.dataplane.sockets import Listener, PacketSocket, Process
 from linkspan.dataplane.wording import describe
 
-__all__ = ["Differences", "FieldChange", "FlowChange", "ObjectChange", "find_differences"]
+__all__ = [
+    "Differences", "ExposureChange", "FieldChange", "FlowChange", "ObjectChange",
+    "find_differences", "find_object_changes",
+]  # fmt: skip
 
 KINDS: dict[type[Object], str] = {
     Namespace: "namespace",
@@ -89,17 +93,23 @@ class ObjectChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Differences(msgspec.Struct, frozen=True):
-    """All differences; flows most dangerous first. `notes` say what could not be compared."""
+    """All differences; flows most dangerous first. `notes` say what could not be compared.
+
+    `opened` and `closed` are what usual packets find; `exposures` what strangers reach with any
+    packet, where that is not the same on both sides.
+    """
 
     objects: tuple[ObjectChange, ...]
     opened: tuple[FlowChange, ...] = ()
     closed: tuple[FlowChange, ...] = ()
+    exposures: tuple[ExposureChange, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def significant(self) -> bool:
         """Whether there is anything but chatter."""
-        return bool(self.opened or self.closed or any(not one.minor for one in self.objects))
+        flows = self.opened or self.closed or self.exposures
+        return bool(flows) or any(not one.minor for one in self.objects)
 
 
 def find_differences(
@@ -113,10 +123,11 @@ def find_differences(
     objects = find_object_changes(before, after)
     if not objects:
         return Differences(())
-    flows = find_flow_changes(
-        View(before, sockets_known=True), View(after, sockets_known=True), containers
-    )
-    return Differences(objects, flows.opened, flows.closed, flows.notes)
+    sides = View(before, sockets_known=True), View(after, sockets_known=True)
+    flows = find_flow_changes(*sides, containers)
+    exposures = find_exposure_changes(*sides)
+    notes = (*flows.notes, *exposures.notes)
+    return Differences(objects, flows.opened, flows.closed, exposures.changes, notes)
 
 
 def find_object_changes(before: DataPlane, after: DataPlane) -> tuple[ObjectChange, ...]:

@@ -123,6 +123,7 @@ def as_json(found: Differences, sides: Sides, verbose: bool) -> dict[str, Any]:
         "after": after,
         "opened": to_builtins(found.opened),
         "closed": to_builtins(found.closed),
+        "exposures": to_builtins(found.exposures),
         "objects": to_builtins(objects),
         "left_out": len(found.objects) - len(objects),
         "notes": list(found.notes),

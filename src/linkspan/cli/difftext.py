@@ -12,7 +12,7 @@ import click
 from linkspan.cli.tables import clean
 
 if TYPE_CHECKING:
-    from linkspan.analysis.differences import Differences, FlowChange, ObjectChange
+    from linkspan.analysis.differences import Differences, ExposureChange, FlowChange, ObjectChange
     from linkspan.cli.diff import Sides
 
 _WIDTH = 100
@@ -30,13 +30,23 @@ _WORDS = {
 def print_differences(found: Differences, sides: Sides, verbose: bool) -> None:
     """Flows first, then objects by namespace; at the end what was left out."""
     shown = [one for one in found.objects if verbose or not one.minor]
-    if not (found.opened or found.closed or shown):
+    told = {(target, one.protocol) for one in found.opened + found.closed for target in one.targets}
+    exposures = [
+        one
+        for one in found.exposures
+        if verbose or one.action == "changed" or (one.namespace, one.protocol) not in told
+    ]
+    if not (found.opened or found.closed or exposures or shown):
         click.echo(f"no difference between {clean(sides.texts[0])} and {clean(sides.texts[1])}")
     for title, changes in (("opened", found.opened), ("closed", found.closed)):
         if changes:
             click.echo(f"{title}:")
             for change in changes:
                 _print_wrapped("  ", _flow_text(change, title == "opened"))
+    if exposures:
+        click.echo("exposed to strangers:")
+        for exposure in exposures:
+            _print_wrapped(f"  {_SIGNS[exposure.action]} ", _exposure_text(exposure))
     names = _Names(sides)
     for namespace, group in groupby(shown, key=lambda one: one.namespace):
         click.echo(f"{names.of(namespace)}:")
@@ -70,7 +80,7 @@ class _Names:
 
 
 def _flow_text(change: FlowChange, opened: bool) -> str:
-    ports = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in change.ports)
+    ports = _ports_text(change.ports)
     where = f"{_several(change.targets)} at {_several(change.addresses)}"
     maybe = " perhaps" if "depends" in (change.before, change.after) else ""
     text = (
@@ -78,6 +88,19 @@ def _flow_text(change: FlowChange, opened: bool) -> str:
         f"{'to' if opened else 'for'} {_several(change.origins)}"
     )
     return f"[{_WORDS[change.danger]}] {text}" + (f" ({change.why})" if change.why else "")
+
+
+def _exposure_text(change: ExposureChange) -> str:
+    ports = _ports_text(change.ports)
+    text = f"{change.protocol} {ports} at {_several(change.addresses)} by {change.segment}"
+    inside = _ports_text(change.own_ports)
+    where = f"{change.own_address}:{inside}" if change.own_address else inside
+    text += f", answered in {change.namespace} on {where}: "
+    return text + f"from {change.before or 'nowhere'} -> {change.after or 'nowhere'}"
+
+
+def _ports_text(ports: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ports)
 
 
 def _several(names: Sequence[str]) -> str:
