@@ -335,7 +335,7 @@ def explain(teller: Teller, cast: Cast) -> None:
         """Whoever made a host's network, linkspan can explain it: from the kernel alone, without
         a daemon, and without sending anything. What can a stranger reach?"""
     )
-    teller.run("linkspan exposed", "8080 is among it", shows=r"8080", limit=12)
+    teller.run("linkspan exposed --link eth0", "8080 is among it", shows=r"8080", limit=12)
     teller.say("What does a change open? A look is saved, a port published, and compared:")
     teller.run("linkspan snapshot save /run/before.lks >/dev/null")
     teller.run("linkspan publish shop 8082:80")

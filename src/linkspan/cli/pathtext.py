@@ -6,6 +6,7 @@ stands once, in the last paragraph, with who wrote it and what can be done.
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 
 import click
@@ -15,7 +16,8 @@ from linkspan.analysis.trace import GOOD
 from linkspan.cli.pathadvice import advise
 from linkspan.cli.tables import clean
 
-_WIDTH = 100
+_WIDEST = 100
+_NARROWEST = 60
 _LONGEST_NAME = 24
 _MOST_WAYS = 4
 _TITLES = {
@@ -88,7 +90,7 @@ def _print_hop(head: str, hop: Hop, reason: str) -> None:
     if parts and parts[-1] == reason:
         parts[-1] = reason.partition(": ")[0]
     line = "; ".join(parts)
-    if len(head) + len(line) <= _WIDTH:
+    if len(head) + len(line) <= _width():
         click.echo(head + clean(line))
         return
     for number, part in enumerate(parts):
@@ -118,7 +120,12 @@ def _explain_trace(trace: Trace) -> str:
 def _print_wrapped(head: str, text: str) -> None:
     blank = " " * len(head)
     lines = textwrap.wrap(
-        clean(text), _WIDTH - len(head), break_long_words=False, break_on_hyphens=False
+        clean(text), _width() - len(head), break_long_words=False, break_on_hyphens=False
     )
     for number, line in enumerate(lines or [""]):
         click.echo(f"{blank if number else head}{line}")
+
+
+def _width() -> int:
+    """Columns to write: the terminal's, in reason; what goes to a file has the most."""
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 0)).columns))
