@@ -77,13 +77,24 @@ def test_a_stranger_and_a_namespace_by_its_file(site: Site):
     assert (status, [hop["namespace"] for hop in answer["hops"]]) == (0, ["shop", "host", "db"])
 
 
+def test_outside_has_a_port_at_both_ends(site: Site):
+    pairs = ((("shop", "outside:443"), "shop"), (("outside:5000", "shop:80"), "host"))
+    for words, namespace in pairs:
+        _, answer = ask(site, *words)
+        assert answer["hops"][0]["namespace"] == namespace
+    assert answer["flow"]["sent"]["source_port"] == 5000
+    assert answer["unseen"] == [one for one in answer["unseen"] if "even root" in one]
+    assert answer["changing"] == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("shp", "db:80"), "no container or namespace 'shp'; did you mean shop?"),
+        (("shp", "db:80"), "no container or namespace 'shp'; did you mean shop"),
         (("shop", "db:0"), "'0' is no port"),
         (("shop", "db:80", "--proto", "icmp"), "icmp takes no port"),
         (("shop", "db", "--proto", "tcp"), "tcp needs a port"),
+        (("outside", "outside:80"), "does not come by this host"),
         (("netns:/nowhere", "db:80"), "no network namespace at /nowhere"),
     ],
 )

@@ -198,4 +198,4 @@ def test_json_and_the_beginning_of_an_id(docker_host: DockerHost) -> None:
     assert json.loads(done.stdout)["hops"][0]["namespace"] == "db"
     done = docker_host.path("dbb", "web:80")
     assert done.returncode == 2
-    assert "did you mean db?" in done.stderr
+    assert "did you mean db" in done.stderr

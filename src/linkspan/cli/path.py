@@ -137,6 +137,8 @@ def find_question(
     from linkspan.dataplane import HOST
 
     start, end = parse(origin), parse(target)
+    if start.name == end.name == OUTSIDE:
+        raise click.UsageError("what goes from outside to outside does not come by this host")
     proto = proto or ("icmp" if end.port is None else "tcp")
     if (proto == "icmp") != (end.port is None):
         needs = "takes no port" if proto == "icmp" else f"needs a port: {target}:80"
