@@ -113,3 +113,20 @@ def test_sockets_have_port_ids_of_their_own(home: Namespace) -> None:
     with NetlinkSocket(ROUTE) as one, NetlinkSocket(ROUTE) as other:
         assert one.portid != other.portid
         assert one.portid
+
+
+def test_a_question_is_answered_on_a_socket_full_of_notifications(
+    sock: NetlinkSocket, home: Namespace
+) -> None:
+    with NetlinkSocket(ROUTE, groups=1) as listening:  # RTMGRP_LINK
+        sock.request([bridge("a")])
+        short, long = (Link(name="a", mtu=mtu) for mtu in (1400, 1500))
+        there, back = (
+            links.change(one, other, lambda _: 0) for one, other in ((long, short), (short, long))
+        )
+        for _ in range(40):
+            sock.request([*there, *back] * 20)
+        answer = listening.query(links.get("a"))
+        assert not isinstance(answer, Refusal)
+        assert seenlinks.decode(answer[1], "").link.name == "a"
+        assert listening.overtaken()
