@@ -12,7 +12,7 @@ from linkspan.analysis import Answer, Flow, View, trace_flow
 from linkspan.analysis.comparing import Comparison, compare
 from linkspan.analysis.endings import Match
 from linkspan.analysis.visits import predict_visits
-from linkspan.dataplane import Table
+from linkspan.dataplane import Route, Sysctl, Table
 from linkspan.dataplane.rules import Chain, FirewallRule, Nat, Payload, Verdict
 from linkspan.dataplane.rules import Match as Comparing
 from linkspan.dataplane.sightings import (
@@ -25,7 +25,7 @@ from linkspan.dataplane.sightings import (
     Ruling,
     Sighting,
 )
-from walks.hosts import view
+from walks.hosts import GATEWAY, view
 
 SERVER = "10.0.0.3"
 NAMES = ("host", "c1", "c2")
@@ -199,6 +199,19 @@ def test_a_packet_that_is_sent_again_counts_once():
     again = tuple(msgspec.structs.replace(one, at=one.at + 1.1) for one in whole.sightings)
     seen = msgspec.structs.replace(whole, sightings=whole.sightings + again)
     assert compare(made, "c1", answer, seen).as_predicted
+
+
+def test_a_packet_that_goes_in_circles_is_seen_to_do_so():
+    made = view(Route(namespace="c2", destination="0.0.0.0/0", gateway=GATEWAY),
+                Sysctl(namespace="c2", path="ipv4/ip_forward", value="1"),
+                Route(destination="198.51.100.0/24", gateway=SERVER, link="br0"))  # fmt: skip
+    answer = ask(made, target="198.51.100.1")
+    assert answer.first.disposition.value == "loop"
+    whole = seen_as_said(answer, "icmp-error")
+    found = compare(made, "c1", answer, whole)
+    assert found.as_predicted, found.first_difference
+    once = msgspec.structs.replace(whole, sightings=whole.sightings[:5])
+    assert not compare(made, "c1", answer, once).as_predicted
 
 
 def test_copies_that_a_bridge_sends_to_all_are_no_way():

@@ -21,9 +21,11 @@ from linkspan.analysis.endings import (
 )
 from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
 from linkspan.analysis.view import View
-from linkspan.analysis.visits import Visit, predict_visits, see_visits
+from linkspan.analysis.visits import Visit, goes_in_circles, predict_visits, see_visits
 from linkspan.dataplane.sightings import ANSWER, LATER, THERE, Headers, Observation, Ruling
 
+_A_RANGE = "a translation"
+"""How a walk notes that a translation takes one of many addresses or ports."""
 _PASSING = frozenset(("continue", "return"))
 
 
@@ -152,12 +154,18 @@ def _compare_leg(part: str, trace: Trace, visits: Sequence[Visit], seen: Observa
     predicted = predict_visits(trace)
     watched = [visit for visit in predicted if visit.namespace in seen.watched]
     rows: list[Row] = []
+    circles = trace.disposition is Disposition.LOOP and goes_in_circles(seen.sightings, part)
+    if circles:  # the last visit is where it came by again
+        watched, visits = watched[: len(visits) - 1], visits[:-1]
     pairs = list(zip_longest(watched, visits))
     for number, (one, other) in enumerate(pairs):
-        last = number == len(pairs) - 1
+        last = number == len(pairs) - 1 and not circles
         rows.append(_compare_visits(part, trace, one, other, seen, last))
         if rows[-1].match is Match.DIFFERS:
             break  # what comes behind a difference is another way
+    if circles:
+        aspect = Aspect("end", trace.reason, "goes in circles", Match.SAME)
+        rows.append(Row(part, trace.namespace, None, None, (aspect,)))
     if len(watched) < len(predicted):
         rows += [
             Row(part, v.namespace, v, None, (Aspect("way", _way(v), "", Match.UNSEEN),))
@@ -183,7 +191,7 @@ def _compare_visits(
     if one.namespace != other.namespace:
         aspect = Aspect("way", _way(one), f"{other.namespace}: {_way(other)}", Match.DIFFERS)
         return Row(part, one.namespace, one, other, (aspect,))
-    aspects = [_compare_ways(trace, one, other, last), *_compare_headers(part, one, other)]
+    aspects = [_compare_ways(trace, one, other, last), *_compare_headers(part, trace, one, other)]
     aspects += _compare_rules(part, one, other, seen)
     if last:
         aspects.append(_compare_ends(part, trace, other, seen))
@@ -198,18 +206,18 @@ def _compare_ways(trace: Trace, one: Visit, other: Visit, last: bool) -> Aspect:
     return Aspect("way", _way(one), _way(other), Match.SAME if same else Match.DIFFERS)
 
 
-def _compare_headers(part: str, one: Visit, other: Visit) -> list[Aspect]:
+def _compare_headers(part: str, trace: Trace, one: Visit, other: Visit) -> list[Aspect]:
     found: list[Aspect] = []
     if one.came_by is not None and other.came_by is not None and one.entered != other.entered:
-        found.append(_headers(part, one.entered, other.entered))
+        found.append(_headers(part, trace, one.entered, other.entered))
     if one.left is not None and other.left is not None:
         changed = one.entered != one.left or one.left != other.left
         if changed:
-            found.append(_headers(part, one.left, other.left))
+            found.append(_headers(part, trace, one.left, other.left))
     return found
 
 
-def _headers(part: str, one: Headers | None, other: Headers | None) -> Aspect:
+def _headers(part: str, trace: Trace, one: Headers | None, other: Headers | None) -> Aspect:
     match = Match.SAME if one == other else Match.DIFFERS
     if one is not None and other is not None and match is Match.DIFFERS:
         # Which port or identifier a translation takes for the sender's only the kernel knows.
@@ -218,7 +226,8 @@ def _headers(part: str, one: Headers | None, other: Headers | None) -> Aspect:
             free = msgspec.structs.replace(free, destination_port=one.destination_port)
         elif part == ANSWER:
             free = msgspec.structs.replace(other, destination_port=one.destination_port)
-        match = Match.UNSEEN if free == one else match
+        open_ended = any(text.startswith(_A_RANGE) for text in trace.not_understood)
+        match = Match.UNSEEN if free == one or open_ended else match
     return Aspect("headers", f"as {one}", f"as {other}", match)
 
 

@@ -196,6 +196,16 @@ def see_visits(
     return tuple(visit.close(view) for visit in made)
 
 
+def goes_in_circles(sightings: Iterable[Sighting], part: str) -> bool:
+    """Whether a frame came by the same link again at once."""
+    seen: dict[tuple[object, ...], float] = {}
+    for one in sightings:
+        if one.part == part and one.at - seen.setdefault(_place_of(one), one.at) > 0:
+            if one.at - seen[_place_of(one)] < _AGAIN:
+                return True
+    return False
+
+
 def _find_repetition(frames: Sequence[Sighting]) -> float:
     """When the first frame was sent again: what comes then may go another way."""
     first = frames[0] if frames else None
