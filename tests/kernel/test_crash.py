@@ -107,16 +107,16 @@ def snapshot(site: Site) -> dict[str, Any]:
 
 
 def points_of(site: Site, request: Request, trace: Path) -> list[tuple[str, int]]:
-    """The points that the daemon reaches for a request, each with how often it came by since
-    its start. Where it comes by more than twice, the first and the last time.
+    """The points that the daemon reaches for a request, each with how often it came by. Where it
+    comes by more than twice, the first and the last time.
     """
     site.daemon.restart(environment={"LINKSPAN_FAILPOINT_TRACE": str(trace)})
-    seen = Counter(trace.read_text().splitlines() if trace.exists() else [])
-    before = sum(seen.values())
+    trace.write_text("")  # without those of its start
     status, answer = site.daemon.request(*request)
     assert status < 300, answer
+    seen: Counter[str] = Counter()
     points: dict[str, list[tuple[str, int]]] = {}
-    for name in trace.read_text().splitlines()[before:]:
+    for name in trace.read_text().splitlines():
         seen[name] += 1
         points.setdefault(name, []).append((name, seen[name]))
     trace.unlink()
@@ -137,6 +137,7 @@ def test_killed_between_any_two_steps(
     assert len(there) > 5
     assert len(back) > 3
 
+    site.daemon.restart(environment=heed_orders(site))
     talk = site.lab.connect(site.neighbour, HOST, 7000)
     outcomes: Counter[str] = Counter()
     for request, points in ((does, there), (undoes, back)):
@@ -156,15 +157,26 @@ def test_killed_between_any_two_steps(
     assert outcomes["DELETE done"] > 3, outcomes
 
 
+def order_of(site: Site) -> Path:
+    """The file that says at which point the daemon dies."""
+    return site.daemon.directory / "failpoint"
+
+
+def heed_orders(site: Site) -> dict[str, str]:
+    """The variable of a daemon that can be told to die."""
+    return {"LINKSPAN_FAILPOINT": f"@{order_of(site)}"}
+
+
 def kill_at(site: Site, request: Request, name: str, count: int) -> None:
-    """Let the daemon die at a point of a request, and start it again."""
-    site.daemon.restart(environment={"LINKSPAN_FAILPOINT": f"{name}:kill@{count}"})
+    """Let a daemon that heeds orders die at a point of a request, and start it again."""
+    order_of(site).write_text(f"{name}:kill@{count}")
     with contextlib.suppress(OSError, http.client.HTTPException):
         site.daemon.request(*request)
     process = site.daemon.process
     assert process is not None
     assert process.wait(10) == -signal.SIGKILL, f"{name} ({count}) was not reached"
-    site.daemon.start()
+    order_of(site).unlink()
+    site.daemon.start(heed_orders(site))
 
 
 @pytest.mark.parametrize("point", ["attach.stored", "apply.add.rule", "attach.applied"])
@@ -178,6 +190,7 @@ def test_a_brought_namespace_is_left_as_it_was(site: Site, point: str) -> None:
         ]
 
     before = look()
+    site.daemon.restart(environment=heed_orders(site))
     kill_at(site, ("POST", "/v1/sandboxes", {**SHOP, "netns": brought.path}), point, 1)
     assert look() == before
     assert [s["name"] for s in site.daemon.get("/v1/sandboxes")] == ["base"]
