@@ -221,7 +221,12 @@ def _sortable(key: Key) -> tuple[tuple[int, str], ...]:
 def apply_to(plane: DataPlane, change: Change) -> DataPlane:
     """What `plane` becomes when `change` is carried out: the model of kernel/apply."""
     held: dict[Key, Object] = {item.key: item for item in plane}
-    falling = Falling(plane, held.get)
+    # Who hangs on whom costs a look at every object, and is only asked where something goes.
+    goes = any(
+        isinstance(one, Remove) or (isinstance(one, Replace) and isinstance(one.new, Table))
+        for one in change
+    )
+    falling = Falling(plane if goes else (), held.get)
 
     def drop(gone: Iterable[Object]) -> None:
         for item in gone:
