@@ -20,12 +20,14 @@ from linkspan.dataplane import (
     Listener,
     Neighbour,
     Object,
+    PacketSocket,
     Route,
     SetDefinition,
     Sysctl,
     Table,
     Veth,
 )
+from linkspan.dataplane.programs import Program
 from linkspan.dataplane.rules import (
     Concat,
     Counter,
@@ -118,6 +120,9 @@ def in_set(first: str, last: str | None = None) -> Element:
         (set_table(in_set(FIRST), in_set(SECOND)), PAIRS),
         (set_table(in_set(FIRST, SECOND), interval=True), PAIRS),
         ([Table(namespace="c1", family="ip", name="own")], ONE_APART),
+        ([Program(link="p1", hook="ingress", kind="tc", name="x", id=4),
+          Program(link="p2", hook="ingress", kind="tc", name="x", id=5)], PAIRS),
+        ([PacketSocket(namespace="c1", protocol=3)], ALL),
         # What was learned and is true changes nothing; what is wrong or fixed may.
         ([Neighbour(link="br0", address=FIRST, mac=TRUE_MAC, state="reachable"),
           Neighbour(namespace="c2", link="eth0", address="10.0.0.1", mac=GATEWAY_MAC,

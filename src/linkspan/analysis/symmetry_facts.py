@@ -28,8 +28,9 @@ from linkspan.dataplane.objects import (
     Rule,
     Sysctl,
 )
+from linkspan.dataplane.programs import Program
 from linkspan.dataplane.rules import Table
-from linkspan.dataplane.sockets import Listener
+from linkspan.dataplane.sockets import Listener, PacketSocket
 
 _RELAY = "docker-proxy"
 
@@ -109,7 +110,9 @@ class Facts:
             self.held[owner].append(seen_by(fact, owner))
 
     def _skip(self, item: Any) -> None:
-        """Links are read where their pairs are complete; a namespace is no fact in itself."""
+        """Links are read where their pairs are complete; a namespace is no fact in itself, and
+        who only looks on changes nothing.
+        """
 
     def _link(self, link: Link) -> Fact:
         names = self.names
@@ -270,6 +273,11 @@ class Facts:
     def _entry(self, item: FdbEntry | Neighbour) -> None:
         self.entries.append(item)
 
+    def _program(self, item: Program) -> None:
+        """What it does is not known; its number is another one at each link."""
+        link = self.names.link(item.namespace, item.link)
+        self.take(("program", link, item.hook, item.kind, item.name))
+
     def _other(self, item: Object) -> None:
         """An object of a class that is not known here: each text may name something."""
         names = self.names
@@ -294,7 +302,7 @@ def seen_by(term: Any, owner: str) -> Any:
     if kind is PublishedPort:
         return "port"
     if kind is tuple:
-        return tuple(seen_by(part, owner) for part in term)
+        return tuple([seen_by(part, owner) for part in term])
     return term
 
 
@@ -312,6 +320,8 @@ def _relay_targets(item: Listener) -> list[tuple[str, str, str]]:
 _READERS: dict[type[Object], Callable[[Facts, Any], None]] = {
     Namespace: Facts._skip,
     Link: Facts._skip,
+    PacketSocket: Facts._skip,
+    Program: Facts._program,
     Address: Facts._address,
     Route: Facts._route,
     Rule: Facts._rule,

@@ -227,6 +227,8 @@ class Names:
 
     def matched_names(self, namespace: str, name: str) -> frozenset[str]:
         """Which patterns of a namespace's rules a link's name fits."""
+        if not self.patterns:
+            return frozenset()
         return frozenset(
             start for where, start in self.patterns if where == namespace and name.startswith(start)
         )
