@@ -48,6 +48,7 @@ def path(
     has now. Needs root, no daemon. With --live one real packet is sent and followed.
 
     Exit status: 0 delivered and answered, 1 not, 3 it cannot be said, 2 wrong usage.
+    From symptom to answer: docs/when-it-does-not-connect.md
 
     \b
     linkspan path shop db:5432

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from linkspan.analysis import Answer, Trace, Verdict
 from linkspan.analysis.trace import GOOD, Disposition
+from linkspan.dataplane.objects import HOST
 
 _RULE = re.compile(r" (?:by|policy of) (?P<family>\w+) (?P<table>\S+) (?P<chain>\S+)")
 _IPTABLES = frozenset(("filter", "nat", "mangle", "raw", "security"))
@@ -47,6 +48,11 @@ def _advise_leg(leg: Trace, later: bool) -> Iterator[str]:
                 f"The network is fine: it arrives. Start a program on port {port}/{protocol} in "
                 f"{where}, listening on this address or on all of them, or ask for another port."
             )
+            if where == HOST:
+                yield (
+                    "A port that is published on another address only, such as 127.0.0.1, looks "
+                    "like this too: `linkspan exposed` shows what is open to strangers."
+                )
         case Disposition.REVERSE_PATH:
             yield (
                 f"Decided by net.ipv4.conf.*.rp_filter of {where}: the highest of `all` and the "
@@ -57,10 +63,9 @@ def _advise_leg(leg: Trace, later: bool) -> Iterator[str]:
         case Disposition.MARTIAN:
             yield f"Decided by the kernel of {where} from the addresses, before any rule."
         case Disposition.NO_ROUTE:
-            yield (
-                f"Decided by the routes of {where}: `ip route get {leg.sent.destination}` there. "
-                "A container of an internal network has no way out, by intention."
-            )
+            yield f"Decided by the routes of {where}: `ip route get {leg.sent.destination}` there."
+            if "has no route" in leg.reason:
+                yield "A container of an internal network has no way out, by intention."
         case Disposition.NEIGHBOUR_UNREACHABLE:
             yield f"Nobody has that address on that link: look for a stopped container, in {where}."
         case Disposition.ISOLATED | Disposition.NOT_BRIDGED:
