@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from lab import Lab, Refused
+from lab import Refused
+from lab.reuse import Sites
 from lab.site import HOST, Site
 from linkspan.engine.runtime import AttachClient
 
@@ -33,10 +34,10 @@ def programs(require: Callable[..., None]) -> None:
 
 
 @pytest.fixture
-def site(lab: Lab) -> Site:
-    site = Site(lab)
-    site.network("web", "10.20.0.0/24")
-    return site
+def site(sites: Sites) -> Iterator[Site]:
+    with sites.borrowed() as site:
+        site.network("web", "10.20.0.0/24")
+        yield site
 
 
 def create(site: Site, *command: str, **fields: Any) -> Any:
