@@ -41,9 +41,19 @@ def find_facts(found: Reach, names: Names, labels: dict[str, str]) -> Iterator[s
             )
     yield from _with_one_reason(found, labels, _unclear)
     yield from _with_one_reason(found, labels, _half_way)
-    for one in found.findings:
-        if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in ENDS:
-            yield f"{labels[one.origin]} does not get out by IPv{_version(one)}: {one.why}"
+    stuck = [
+        one
+        for one in found.findings
+        if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in ENDS
+    ]
+    for version in (4, 6):
+        rows = [one for one in stuck if _version(one) == version]
+        if rows:
+            more = " for the first" if len({one.origin for one in rows}) > 1 else ""
+            yield (
+                f"no way out by IPv{version}: {everybody(one.origin for one in rows)}; "
+                f"why{more}: {rows[0].why}"
+            )
     for one in found.findings:
         if one.lands:
             yield (f"{labels[one.origin]} to {labels[one.target]} {where(one)} ends in {one.lands}")
