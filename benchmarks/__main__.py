@@ -31,6 +31,7 @@ SUBJECTS = (
     "commands",
     "observe",
     "reach",
+    "exposed",
 )
 LIMIT = 420
 """Seconds that one subject may take."""

@@ -18,11 +18,11 @@ from linkspan.analysis.addresses import (
 from linkspan.analysis.choices import Choices
 from linkspan.analysis.intervals import Intervals, interval, to_intervals
 from linkspan.analysis.packet import Packet
-from linkspan.analysis.place import LOCAL, Place
+from linkspan.analysis.place import Place
 from linkspan.analysis.routing import REFUSALS, Query, Way, find_in_table, find_way
+from linkspan.analysis.tables import LOCAL
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.traced import Traced
-
 
 _MARTIANS = ((1, 0xFFFFFF), (0xE0000000, 0xEFFFFFFF), (0xFFFFFFFF, 0xFFFFFFFF))
 """0.0.0.0/8 but its first address, 224.0.0.0/4, 255.255.255.255."""

@@ -201,23 +201,25 @@ class _Survey:
 
     def _own_side(self, segment: str, version: int) -> Intervals:
         """The networks of all namespaces but those of a segment, where strangers are as well."""
-        place = self._view.place(HOST)
+        view = self._view
+        place = view.place(HOST)
         links = {segment, place.bridge_of(segment) or segment}
+        here = {one.namespace for one in find_receivers(view, HOST, segment)}
         spans: list[tuple[int, int]] = [_LOOPBACK] if version == 4 else []
-        for name in self._view.namespaces:
-            for one in self._view.place(name).addresses:
+        beside: list[tuple[int, int]] = []
+        taken: list[int] = []
+        for name in view.namespaces:
+            for one in view.place(name).addresses:
                 if one.version != version:
                     continue
-                if one.scope == "global" and not (name == HOST and one.link in links):
-                    spans.append((one.network.network, one.network.last))
-                spans.append((one.number, one.number))
-        beside = to_intervals(
-            (one.network.network, one.network.last)
-            for one in place.addresses
-            if one.link in links and one.version == version
-        )
-        owned = to_points(number for its, number in self._view.owners if its == version)
-        return (to_intervals(spans) - beside) | owned
+                network = (one.network.network, one.network.last)
+                if name == HOST and one.link in links:
+                    beside.append(network)
+                elif one.scope == "global":
+                    spans.append(network)
+                if name in here:
+                    taken.append(one.number)
+        return (to_intervals(spans) - to_intervals(beside)) | to_points(taken)
 
     def _keep(self, question: _Question, walked: _Walked) -> None:
         """Keep what one walk says of all packets that arrive alike."""

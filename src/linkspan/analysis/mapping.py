@@ -14,8 +14,14 @@ from typing import Any
 
 import msgspec
 
-from linkspan.analysis.addresses import to_number, version_of
-from linkspan.analysis.place import MAIN
+from linkspan.analysis.addresses import (
+    is_link_local,
+    is_multicast,
+    to_number,
+    to_prefix,
+    version_of,
+)
+from linkspan.analysis.tables import MAIN
 from linkspan.analysis.view import End, View
 from linkspan.dataplane.links import Bridge, Ipvlan, Macvlan, Physical, Veth, Vlan, Vxlan
 from linkspan.dataplane.objects import HOST, Address, FdbEntry, Link, Route
@@ -179,12 +185,24 @@ def _carried(view: View, name: str) -> tuple[defaultdict[str, list[Any]], ...]:
         for link, gateway in _ways(route):
             if route.destination in DEFAULTS:
                 gateways[link].append(gateway or link)
-            elif route.protocol != KERNEL_PROTOCOL:
+            elif route.protocol != KERNEL_PROTOCOL and not _is_own(route, addresses[link]):
                 routes[link].append(route.destination)
     for entry in place.of(FdbEntry):
         if entry.own and entry.remote is not None and entry.remote not in remotes[entry.link]:
             remotes[entry.link].append(entry.remote)
     return addresses, gateways, routes, remotes
+
+
+def _is_own(route: Route, addresses: Iterable[str]) -> bool:
+    """Whether a route is one that the link's addresses make by themselves, whoever it is from."""
+    if route.gateway is not None:
+        return False
+    prefix = to_prefix(route.destination)
+    if prefix.version == 6 and (
+        is_link_local(prefix.network, 6) or is_multicast(prefix.network, 6)
+    ):
+        return True
+    return prefix in {to_prefix(address) for address in addresses if "/" in address}
 
 
 def _ways(route: Route) -> Iterator[tuple[str, str | None]]:

@@ -184,9 +184,10 @@ def _ask(
     asking = _request(place, link, version, address, source)
     if asking is None or _is_stopped(journey, asking, "output", link):
         return Asked([], False, [])
-    wanted = frozenset(
-        {*view.owners_of(version, address), *view.proxying, *view.with_local_prefixes}
-    )
+    # What leaves by a stranger's link is heard by nobody who was observed.
+    strange = journey.stranger is not None and journey.stranger[:2] == (place.name, link)
+    owners = () if strange else view.owners_of(version, address)
+    wanted = frozenset({*owners, *view.proxying, *view.with_local_prefixes})
     answers: list[str] = []
     outside = False
     learned = []

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from linkspan.analysis.addresses import WIDTH, Prefix, to_number, to_prefix, version_of
 from linkspan.analysis.intervals import Intervals, to_points
+from linkspan.analysis.tables import DEFAULT, LOCAL, MAIN, Table, kernel_routes, usual_scope
 from linkspan.analysis.traced import Partition, Traced
 from linkspan.dataplane.links import Bridge
 from linkspan.dataplane.objects import (
@@ -24,7 +25,6 @@ from linkspan.dataplane.objects import (
 from linkspan.dataplane.plane import DataPlane
 from linkspan.dataplane.sockets import Listener
 
-LOCAL, MAIN, DEFAULT = 255, 254, 253
 T = TypeVar("T", bound=Object)
 T2 = TypeVar("T2", bound=Hashable)
 _SPECIAL_EDGES = {
@@ -61,47 +61,6 @@ class OwnAddress(NamedTuple):
     network: Prefix
     scope: str
     secondary: bool
-
-
-class Table:
-    """Routes of one table and version: by length of prefix, then by network."""
-
-    __slots__ = ("by_length", "lengths")
-
-    def __init__(self) -> None:
-        self.by_length: dict[int, dict[int, list[Route]]] = {}
-        self.lengths: list[int] = []
-
-    def add(self, route: Route, prefix: Prefix) -> None:
-        """Keep a route; of several to one prefix the one of lowest metric is first."""
-        same_length = self.by_length.get(prefix.length)
-        if same_length is None:
-            same_length = self.by_length[prefix.length] = {}
-            self.lengths = sorted(self.by_length, reverse=True)
-        routes = same_length.setdefault(prefix.network, [])
-        routes.append(route)
-        if len(routes) > 1:
-            routes.sort(key=lambda one: one.metric)
-
-    def edges(self, version: int) -> set[int]:
-        """Where its prefixes begin, and the numbers behind them."""
-        width = WIDTH[version]
-        return {
-            edge
-            for length, networks in self.by_length.items()
-            for network in networks
-            for edge in (network, network + (1 << width - length))
-        }
-
-    def candidates(self, number: int, version: int) -> list[tuple[int, Route]]:
-        """The routes that hold an address with their lengths: most specific first."""
-        found: list[tuple[int, Route]] = []
-        width = WIDTH[version]
-        for length in self.lengths:
-            free = width - length
-            for route in self.by_length[length].get(number >> free << free, ()):
-                found.append((length, route))
-        return found
 
 
 class Place:
@@ -211,7 +170,7 @@ class Place:
             version = version_of(text)
             network = to_prefix(f"{item.peer}/{bits}" if item.peer else item.address)
             number = to_number(text)
-            scope = item.scope or _usual_scope(number, version)
+            scope = item.scope or usual_scope(number, version)
             secondary = version == 4 and (item.link, network) in primaries
             primaries.add((item.link, network))
             found.append(OwnAddress(item.link, version, number, network, scope, secondary))
@@ -299,7 +258,7 @@ class Place:
         found: dict[tuple[int, int], Table] = {}
         routes = list(self.of(Route))
         if not any(route.table == LOCAL for route in routes):
-            routes += _kernel_routes(self)
+            routes += kernel_routes(self)
         for route in routes:
             prefix = to_prefix(route.destination)
             found.setdefault((prefix.version, route.table), Table()).add(route, prefix)
@@ -429,47 +388,3 @@ class Place:
         for item in self.of(Listener):
             found.setdefault((item.protocol, item.port), []).append(item)
         return found
-
-
-def _usual_scope(number: int, version: int) -> str:
-    from linkspan.analysis.addresses import is_link_local, is_loopback
-
-    if is_loopback(number, version):
-        return "host"
-    return "link" if version == 6 and is_link_local(number, version) else "global"
-
-
-def _kernel_routes(place: Place) -> list[Route]:
-    """The routes that the kernel makes of addresses, for a plane that does not state them."""
-    found: list[Route] = []
-    for item in place.of(Address):
-        if not place.is_up(item.link):
-            continue
-        text, _, bits = item.address.partition("/")
-        whole = WIDTH[version_of(text)]
-        network = to_prefix(f"{item.peer}/{bits}" if item.peer else item.address)
-        found.append(
-            Route(
-                namespace=place.name, destination=f"{text}/{whole}", link=item.link, table=LOCAL,
-                type="local", source=text, protocol=2,
-            )
-        )  # fmt: skip
-        if network.length < whole and not item.noprefixroute:
-            found.append(
-                Route(
-                    namespace=place.name,
-                    destination=f"{item.peer or text}/{bits}",
-                    link=item.link,
-                    source=text,
-                    protocol=2,
-                )
-            )
-    if place.links.get("lo") is not None and place.is_up("lo"):
-        for destination in ("127.0.0.0/8", "127.0.0.1/32", "::1/128"):
-            found.append(
-                Route(
-                    namespace=place.name, destination=destination, link="lo", table=LOCAL,
-                    type="local", protocol=2,
-                )
-            )  # fmt: skip
-    return found

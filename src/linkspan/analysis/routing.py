@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from linkspan.analysis.addresses import is_multicast, to_number, to_prefix, to_text, version_of
 from linkspan.analysis.choices import Choices
-from linkspan.analysis.place import Place, Table
+from linkspan.analysis.place import Place
+from linkspan.analysis.tables import Table
 from linkspan.analysis.traced import Traced, lies_between
 from linkspan.dataplane.objects import NextHop, Route, Rule
 
