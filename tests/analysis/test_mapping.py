@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from captures import Capture
 from dataplane.planes import planes
 from linkspan.analysis import View
 from linkspan.analysis.mapping import EdgeKind, Graph, draw_map, is_gateway, name_network
@@ -208,6 +209,7 @@ def test_tunnels_find_each_other():
         )
     ]
     graph = map_of(nodes)
+    assert [tree.joined for tree in lay_out(graph)] == [True, True], "each leads outside"
     tunnels = [edge for edge in graph.edges if edge.kind is EdgeKind.TUNNEL]
     assert [(edge.source, edge.target) for edge in tunnels] == [
         (("a", "vx"), ("b", "vx")), (("b", "vx"), ("a", "vx"))
@@ -219,6 +221,9 @@ def test_routed_containers_have_their_routes_at_the_cable():
         *cable("host", "p1", "web", "eth0"),
         Route(destination="10.9.0.2/32", link="p1", protocol=4),
         Route(destination="10.9.0.0/24", link="p1", protocol=2),
+        Address(link="p1", address="10.8.0.1/24"),
+        Route(destination="10.8.0.0/24", link="p1"),
+        Route(destination="fe80::/64", link="p1"),
     ]
     assert map_of(objects).links["host", "p1"].routes == ("10.9.0.2/32",)
 
@@ -310,3 +315,21 @@ def test_a_thousand_containers_are_laid_out_at_once():
     begun = time.process_time()
     assert len(lay_out(graph)) == 1
     assert time.process_time() - begun < 2
+
+
+def test_hosts_that_others_made():
+    docker = map_of(Capture("dockerd-29.7.2-nftables").objects)
+    lines = lines_of(lay_out(docker))
+    assert lines[:2] == ["[host]", "  lan0"]
+    assert sorted(line.split("=")[1] for line in lines if "=" in line) == [
+        "api/eth0", "api/eth1", "db/eth0", "legacy/eth0", "ni/eth0", "rt/eth0", "web/eth0"
+    ]  # fmt: skip
+    assert not any(mapped.missing or mapped.routes for mapped in docker.links.values())
+    assert docker.links["host", "lan0"].gateways == ("192.0.2.20",)
+    flannel = map_of(Capture("flannel-0.28.9-vxlan-nft").objects)
+    tunnels = [edge for edge in flannel.edges if edge.kind is EdgeKind.TUNNEL]
+    assert {(edge.source, edge.target) for edge in tunnels} == {
+        (("node1", "flannel.1"), ("node2", "flannel.1")),
+        (("node2", "flannel.1"), ("node1", "flannel.1")),
+    }
+    assert flannel.links["node1", "flannel.1"].routes == ("10.77.41.0/24",)

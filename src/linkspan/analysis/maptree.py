@@ -111,10 +111,16 @@ class _Layout:
         self.rank = self._rank()
 
     def trees(self) -> tuple[Branch, ...]:
-        apart = {name for name in self.roots if not self.neighbours[name] and name != HOST}
+        apart = {name for name in self.roots if self._is_apart(name)}
         found = [self._namespace(name) for name in self.roots if name not in apart]
         alone = [self._namespace(name, joined=False) for name in self.roots if name in apart]
         return (*found, *self._rest(), *alone)
+
+    def _is_apart(self, name: str) -> bool:
+        """Whether nothing leads out of a namespace: no cable, no card, no tunnel."""
+        links = (self.graph.links[end] for end in self.graph.namespaces[name].links)
+        leads = any(mapped.outside or mapped.remotes for mapped in links)
+        return name != HOST and not self.neighbours[name] and not leads
 
     def _rest(self) -> list[Branch]:
         """What was too deep or in a circle, so that nothing above led to it."""
