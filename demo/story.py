@@ -339,7 +339,9 @@ def explain(teller: Teller, cast: Cast) -> None:
     teller.say("What does a change open? A look is saved, a port published, and compared:")
     teller.run("linkspan snapshot save /run/before.lks >/dev/null")
     teller.run("linkspan publish shop 8082:80")
-    teller.run("linkspan diff /run/before.lks now", "8082 opens", refused=True, shows="8082", limit=8)
+    teller.run(
+        "linkspan diff /run/before.lks now", "8082 opens", refused=True, shows="8082", limit=8
+    )
     teller.run("linkspan unpublish shop 8082")
     teller.say("Where does a packet go? Somebody outside asks for the published port:")
     teller.run(

@@ -187,7 +187,8 @@ def test_docker(name: str, question: Ask):
 def test_docker_proxy_is_a_connection_of_its_own(name: str):
     answer = ask(name, Ask("host", "127.0.0.1", 8443, "host"))
     onward = answer.first.onward
-    assert onward is not None and onward.first.namespace == "web"
+    assert onward is not None
+    assert onward.first.namespace == "web"
     assert onward.first.arrived.destination_port == 443
 
 
@@ -195,7 +196,8 @@ def test_docker_proxy_is_a_connection_of_its_own(name: str):
 def test_a_container_reaches_its_own_published_port_through_the_proxy(name: str):
     answer = ask(name, Ask("web", HOST, 8080, "host"))
     onward = answer.first.onward
-    assert onward is not None and onward.first.namespace == "web"
+    assert onward is not None
+    assert onward.first.namespace == "web"
     assert [hop.namespace for hop in answer.first.hops] == ["web", "host"]
 
 

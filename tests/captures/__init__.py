@@ -80,12 +80,13 @@ class Capture:
         found = []
         for container in self.published.values():
             outward = {name: at for name, at in container["addresses"].items() if name != "back"}
+            address = next(iter(outward.values()), "")
             for words, ends in (container["ports"] or {}).items():
                 port, _, protocol = words.partition("/")
                 for end in ends or ():
                     command = (
                         "docker-proxy", "-proto", protocol, "-host-ip", end["HostIp"],
-                        "-host-port", end["HostPort"], "-container-ip", next(iter(outward.values())),
+                        "-host-port", end["HostPort"], "-container-ip", address,
                         "-container-port", port,
                     )  # fmt: skip
                     found.append(
@@ -174,7 +175,7 @@ class Capture:
         return Veth()
 
     def _settings(self, place: str) -> Iterator[Sysctl]:
-        found = {name: value for name, value in self.places[place]["sysctl"].items()}
+        found = self.places[place]["sysctl"]
         for name, value in found.items():
             words = name.removeprefix("net.").split(".")
             if "conf" in words:  # a link's name may have dots

@@ -13,7 +13,11 @@ FIRST = int(os.environ.get("LINKSPAN_WALK_SEED", "1000100"))
 """The same worlds every time, so that a failure is news; another seed shows other worlds."""
 FLOWS = int(os.environ.get("LINKSPAN_WALK_FLOWS", "6000"))
 """More of them for a long run: LINKSPAN_WALK_FLOWS=50000 takes some minutes."""
-KNOWN = (54, 20180, 1219, 1228, 1321, 1340, 2078, 2080, 2693, 10057, 10074)
+KNOWN = (
+    54, 20180, 1219, 1228, 1321, 1340, 2078, 2080, 2693, 10057, 10074,
+    1000010, 1000017, 1000024, 1000058, 1000142, 1000148, 1000277, 1000285,
+    3000068, 3000085, 3000141, 3000245, 3000313, 3000328, 3000412,
+)  # fmt: skip
 """Worlds that once showed a difference, each another piece of the kernel."""
 
 

@@ -10,6 +10,7 @@ from walks.topology import HOST, Topology
 
 _IN = ("PREROUTING", "INPUT", "FORWARD")
 _OUT = ("FORWARD", "OUTPUT", "POSTROUTING")
+_STATES = ("NEW", "RELATED,ESTABLISHED", "INVALID", "NEW,ESTABLISHED", "DNAT", "UNTRACKED")
 _CHAINS = {
     "raw": ("PREROUTING", "OUTPUT"),
     "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
@@ -106,7 +107,7 @@ class Scribe:
         no = rng.choice(("", "", "! "))
         choices = [
             f"{no}-s {self._net()}", f"{no}-d {self._net()}",
-            f"-m conntrack {no}--ctstate {rng.choice(('NEW', 'RELATED,ESTABLISHED', 'INVALID', 'NEW,ESTABLISHED', 'DNAT', 'UNTRACKED'))}",
+            f"-m conntrack {no}--ctstate {rng.choice(_STATES)}",
             f"-m addrtype {no}--dst-type {rng.choice(('LOCAL', 'UNICAST'))}",
             f"-m addrtype {no}--src-type LOCAL",
             f"-m mark {no}--mark {rng.choice(('0x0', '0x1', '0x1/0x3', '0x0/0x3'))}",
@@ -150,7 +151,10 @@ class Scribe:
         taken = " ".join(before)
         free = [
             one for one in choices
-            if not any(f" {option}" in f" {taken}" for option in one.split() if option.startswith("-") and option != "-m")
+            if not any(
+                f" {option}" in f" {taken}"
+                for option in one.split() if option.startswith("-") and option != "-m"
+            )
             and not (one.startswith("-m") and f" {' '.join(one.split()[:2])} " in f" {taken} ")
         ]  # fmt: skip
         if "any" in taken or "multiport" in taken:

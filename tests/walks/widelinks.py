@@ -92,7 +92,8 @@ def _add_static_entries(rng: random.Random, world: Topology) -> None:
     cables = [o for o in world.objects if isinstance(o, Link) and isinstance(o.kind, Veth)]
     ports = [link for link in cables if link.master]
     for link in rng.sample(ports, min(len(ports), 2)):
-        assert isinstance(link.kind, Veth) and link.kind.peer_mac
+        assert isinstance(link.kind, Veth)
+        assert link.kind.peer_mac
         right = rng.random() < 0.7
         wrong = [one for one in ports if one.master == link.master and one is not link]
         if not right and not wrong:

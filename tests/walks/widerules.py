@@ -60,7 +60,6 @@ class WideWriter(Writer):
             return super().test(hook)
         icmp, asked, answered = _ECHO[self.world.version]
         network, transport = self.network, rng.choice(("tcp", "udp"))
-        port = rng.choice(PORTS)
         choices: list[Statement] = [
             Match(Payload(icmp, "type"), rng.choice((asked, answered)), rng.choice(("==", "!="))),
             Match(Payload(icmp, "type"), SetOf((asked, answered))),
@@ -85,7 +84,8 @@ class WideWriter(Writer):
             Match(Meta("protocol"), network, rng.choice(("==", "!="))),
             Match(Concat((Payload(network, "saddr"), Payload(network, "daddr"),
                           Payload("th", "dport"))),
-                  SetOf(((self.net(), self.net(), Range(80, rng.choice((80, 8080)))),)), rng.choice(("==", "!="))),
+                  SetOf(((self.net(), self.net(), Range(80, rng.choice((80, 8080)))),)),
+                  rng.choice(("==", "!="))),
             Match(Numgen("random", 2), 0),
             Match(Numgen("inc", 2), 1),
             Limit(rng.choice(("1/hour burst 1 packets", "10/second", "1/hour")), False),
