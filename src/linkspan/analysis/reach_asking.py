@@ -259,7 +259,12 @@ class Asker:
         return self._told(trace_flow(self._view, namespace, flow, stranger), link)
 
     def _told(self, answer: Answer, link: str | None) -> _Told:
-        return _Told(judge(answer, link is not None), self._aims(answer))
+        outcome = judge(answer, link is not None)
+        behind = {name for trace in answer.traces for name in self._view.left_behind(trace)}
+        if behind and outcome.verdict is Reached.REACHABLE:
+            why = f"leaves {answer.first.namespace}; what is beyond was not observed"
+            outcome = outcome._replace(verdict=Reached.DEPENDS, why=why)
+        return _Told(outcome, self._aims(answer))
 
     def _aims(self, answer: Answer) -> frozenset[str]:
         """The namespaces that have the address at which the packet arrived, or would have."""

@@ -16,6 +16,7 @@ import msgspec
 from linkspan.analysis.addresses import WIDTH, to_number, version_of
 from linkspan.analysis.place import Place, PlaceObjects
 from linkspan.analysis.ruleset import Ruleset
+from linkspan.analysis.trace import Disposition, Trace
 from linkspan.analysis.traced import Partition, Traced
 from linkspan.dataplane.links import Ipvlan, Macvlan, Veth, Vlan, Vxlan
 from linkspan.dataplane.objects import Address, Link, Namespace, Neighbour, Route, Sysctl
@@ -113,6 +114,16 @@ class View:
         """A setting, without indexing its namespace."""
         item = self.plane.get(("sysctl", namespace, path))
         return item.value if isinstance(item, Sysctl) else None
+
+    def left_behind(self, trace: Trace) -> tuple[str, ...]:
+        """The observed namespaces that have the address for which a packet left: whether it
+        comes to them from out there was not observed.
+        """
+        if trace.disposition is not Disposition.LEFT:
+            return ()
+        end = trace.arrived
+        owners = self.owners.get((end.version, to_number(end.destination)), ())
+        return tuple(name for name in owners if name != trace.namespace)
 
     def peer(self, link: Link) -> Link | None:
         """The other end of a veth link, None when it was not observed."""

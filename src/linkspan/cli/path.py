@@ -62,6 +62,10 @@ def path(
         return try_for_real(looking, question, origin, target, live, verbose, output)
     host, answer = question.host, question.answer()
     hidden = find_hidden(host, answer)
+    behind = {name for trace in answer.traces for name in question.view.left_behind(trace)}
+    if behind:
+        whose = " and ".join(sorted(behind))
+        hidden.append(f"it leaves for an address of {whose}, and what is out there was not seen")
     if output == "json":
         gaps = {"unseen": list(host.unseen), "changing": list(host.changing)}
         said = {"verdict": "cannot-say", "confidence": "depends"} if hidden else {}
