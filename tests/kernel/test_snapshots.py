@@ -136,6 +136,7 @@ def test_the_file_answers_everybody_as_the_host_answered_root(site: Site, folder
         (("path", "shop", "db:5432"), 0),
         (("path", "shop", "db:5433"), 1),
         (("path", "outside", f"{HOST}:8080"), 0),
+        (("exposed",), 0),
         (("reach",), 0),
         (("map",), 0),
     ):
