@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from linkspan.analysis import Confidence, Disposition, Flow, View, trace_flow
+from linkspan.analysis import Confidence, Disposition, Flow, View, exposed, trace_flow
 from linkspan.analysis.addresses import to_number, to_text
 from linkspan.analysis.exposed import Exposed, find_exposed
 from linkspan.analysis.exposures import Addresses, Exposure
@@ -288,3 +288,22 @@ def test_a_packet_arrives_where_something_is_exposed_and_nowhere_else(style: str
         assert reached == said, (flow, to_text(target, version))
         arrived += bool(reached)
     assert arrived > 5
+
+
+@pytest.mark.parametrize("style", ["none", "linkspan", "docker", "cni"])
+@pytest.mark.parametrize("odd", [True, False], ids=["odd", "alike"])
+def test_asking_for_one_of_a_kind_finds_the_same(
+    style: str, odd: bool, monkeypatch: pytest.MonkeyPatch
+):
+    saved = 0
+    for seed in range(4):
+        crowd = make_crowd(random.Random(seed), style, bridges=2, size=6, odd=odd)
+        plane = DataPlane(crowd.objects.values())
+        monkeypatch.setattr(exposed, "LEAST_NAMESPACES", 1000)
+        one_by_one = find_exposed(View(plane, sockets_known=True))
+        monkeypatch.setattr(exposed, "LEAST_NAMESPACES", 0)
+        by_kind = find_exposed(View(plane, sockets_known=True))
+        assert by_kind.exposures == one_by_one.exposures, f"seed {seed}"
+        assert by_kind.complete
+        saved += one_by_one.walks - by_kind.walks
+    assert odd or saved > 0
