@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from linkspan.analysis import Flow, Verdict, View, trace_flow
@@ -88,6 +89,13 @@ def test_the_view_itself_stays(host: HostView):
 def test_a_port_in_use_is_refused_as_the_daemon_would(host: HostView):
     with pytest.raises(InvalidRequest, match=r"would be refused.*22/tcp"):
         apply_plans(host, [FRONT, "run --name web2 --network front -p 22:80"])
+
+
+def test_a_host_of_linkspans_without_its_records_is_not_guessed_at(host: HostView):
+    made = Link(name="ls-1", alias="linkspan:network:1")
+    view = msgspec.structs.replace(host, plane=host.plane.with_object(made))
+    with pytest.raises(InvalidRequest, match="what it has stored is not known"):
+        apply_plans(view, [FRONT])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ def apply_plans(view: HostView, commands: Iterable[str]) -> HostView:
         from linkspan.cli.records import read_stored
 
         view = msgspec.structs.replace(view, stored=read_stored(connect()))
+    if view.stored is None:
+        _check_untouched(view)
     with asyncio.Runner() as runner:
         engine = runner.run(Rehearsal.begin(view))
         try:
@@ -54,6 +56,18 @@ def apply_plans(view: HostView, commands: Iterable[str]) -> HostView:
         finally:
             runner.run(engine.close())
     return msgspec.structs.replace(view, plane=plane, containers=containers)
+
+
+def _check_untouched(view: HostView) -> None:
+    """Without records a start of linkspan's would take away what carries its mark."""
+    from linkspan.dataplane import Link
+    from linkspan.engine.uplinks import is_ours
+
+    if any(is_ours(link) for link in view.plane.of(Link)):
+        raise InvalidRequest(
+            "linkspan has made links on this host, and what it has stored is not known; start its "
+            "daemon or name the store's folder with LINKSPAN_STATE, and save a file anew"
+        )
 
 
 class _ModelClient(Client):
