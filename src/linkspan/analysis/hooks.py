@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from linkspan.analysis.journey import Ending, Journey
 from linkspan.analysis.outcomes import Decision
 from linkspan.analysis.packet import Packet
-from linkspan.analysis.ruleset import LoadedChain
+from linkspan.analysis.ruleset import HookEntry, LoadedChain
 from linkspan.analysis.ruling import CompiledRule
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.translation import apply_translation, needs_translation, settle
@@ -28,10 +29,12 @@ class Ruled(NamedTuple):
 def pass_hook(
     journey: Journey, packet: Packet, stack: str, hook: str, first_priority: int | None = None,
     last_priority: int | None = None,
+    after: Callable[[Journey, Packet, HookEntry], Ending | None] | None = None,
 ) -> Ending | None:  # fmt: skip
     """Run a hook of "ip", "ip6", "bridge", "arp" or "netdev"; the end, or None to go on.
 
-    With the priorities only what lies between them runs, both included.
+    With the priorities only what lies between them runs, both included. `after` is told of
+    everything that let the packet pass, and may end its way.
     """
     journey.hook = hook
     for entry in journey.ruleset(packet.namespace).hook(stack, hook):
@@ -47,6 +50,8 @@ def pass_hook(
         else:
             assert entry.chain is not None
             ending = _pass_chain(journey, packet, entry.chain)
+        if ending is None and after is not None:
+            ending = after(journey, packet, entry)
         if ending is not None:
             return ending
     return None

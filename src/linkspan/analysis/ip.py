@@ -12,6 +12,7 @@ from linkspan.analysis.neighbours import Unreachable, resolve
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
 from linkspan.analysis.routing import REFUSALS, Query, Way, describe_next, find_way
+from linkspan.analysis.ruleset import HookEntry
 from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import Disposition
 from linkspan.dataplane.objects import Route
@@ -27,45 +28,85 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
     place = journey.place(packet)
     journey.recorder.enter(place.name)
     packet.input_link = None
+    way = _choose_way(journey, place, packet, bound)
+    if isinstance(way, Ending):
+        return way
+    if journey.sent is None:
+        journey.sent, journey.source = packet.flow, packet.source
+        journey.first_way = way
+    packet.output_link = "lo" if way.type == "local" else way.link
+    _tell_route(journey, packet, way, "sends")
+    journey.way = way
+    router = _Router(place, bound, packet)
+    ending = pass_hook(journey, packet, packet.ether_type, "output", after=router)
+    if ending is not None:
+        return ending
+    if router.way is not None:
+        way = router.way
+        packet.output_link = "lo" if way.type == "local" else way.link
+        _tell_route(journey, packet, way, "now sends")
+    return _leave(journey, packet, way)
+
+
+def _choose_way(journey: Journey, place: Place, packet: Packet, bound: str | None) -> Way | Ending:
+    """The route that a packet's socket has; the packet gets a source where it has none."""
+    kept, journey.kept_way = journey.kept_way, None
+    if kept is not None:
+        return kept
     source = packet.source or None
     if source is None and packet.version == 6:
         source = _source_without_route(journey, place, packet, bound)
         packet.source = source or 0
-    asked = None if journey.connected_unbound else source
-    way = _route_output(journey, place, packet, asked, bound)
-    if isinstance(way, Ending):
+    unbound = journey.connected_unbound and packet.carried is None
+    way = _route_output(journey, place, packet, None if unbound else source, bound)
+    if isinstance(way, Ending) or source is not None:
         return way
-    if source is None:
-        chosen = choose_source(place, way, packet.destination, packet.version)
-        if chosen is None:
-            return journey.end(
-                Disposition.NO_ROUTE, packet, f"{place.name} has no address to send from"
-            )
-        packet.source = chosen
-        if packet.version == 4 and packet.protocol in WITH_PORTS:
-            # A connecting socket asks again, now with its address (ip_route_connect).
-            way = _route_output(journey, place, packet, chosen, bound)
-            if isinstance(way, Ending):
-                return way
-    if journey.sent is None:
-        journey.sent, journey.source = packet.flow, packet.source
-    packet.output_link = "lo" if way.type == "local" else way.link
-    _tell_route(journey, packet, way, "sends")
-    before = (packet.source, packet.destination, packet.mark)
-    stack = packet.ether_type
-    ending = pass_hook(journey, packet, stack, "output")
-    if ending is not None:
-        return ending
-    if (packet.source, packet.destination, packet.mark) != before:
-        changed = packet.destination != before[1] or packet.source != before[0]
-        if changed or _reroutes(journey, packet):
-            again = _route_output(journey, place, packet, packet.source, bound)
-            if isinstance(again, Ending):
-                return again
-            way = again
-            packet.output_link = "lo" if way.type == "local" else way.link
-            _tell_route(journey, packet, way, "now sends")
-    return _leave(journey, packet, way)
+    chosen = choose_source(place, way, packet.destination, packet.version)
+    if chosen is None:
+        return journey.end(
+            Disposition.NO_ROUTE, packet, f"{place.name} has no address to send from"
+        )
+    packet.source = chosen
+    if packet.version == 4 and packet.protocol in WITH_PORTS:
+        # A connecting socket asks again, now with its address (ip_route_connect).
+        return _route_output(journey, place, packet, chosen, bound)
+    return way
+
+
+class _Router:
+    """Routes a packet again where the output hook changed what its route depends on
+    (ip_route_me_harder): behind chains of type route what they changed, and behind the
+    translation a new destination. Where that fails the packet ends there.
+    """
+
+    def __init__(self, place: Place, bound: str | None, packet: Packet) -> None:
+        self._place, self._bound = place, bound
+        self._before = self._seen(packet)
+        self.way: Way | None = None
+        """The way that was found last; None when nothing was asked."""
+
+    @staticmethod
+    def _seen(packet: Packet) -> tuple[int, int, int]:
+        return packet.source, packet.destination, packet.mark
+
+    def __call__(self, journey: Journey, packet: Packet, entry: HookEntry) -> Ending | None:
+        before, self._before = self._before, self._seen(packet)
+        if entry.kind == "translate":
+            changed = packet.destination != before[1]
+        else:
+            routes = entry.chain is not None and entry.chain.chain.type == "route"
+            changed = routes and before != self._before
+        if not changed:
+            return None
+        place = self._place
+        # IPv4 leaves protocol and ports out of this question.
+        way = _route_output(
+            journey, place, packet, packet.source, self._bound, with_ports=packet.version == 6
+        )
+        if isinstance(way, Ending):
+            return way
+        self.way = way
+        return None
 
 
 def _source_without_route(
@@ -81,14 +122,9 @@ def _source_without_route(
     return select_ipv6(place, "lo", packet.destination)
 
 
-def _reroutes(journey: Journey, packet: Packet) -> bool:
-    """A new mark alone asks for a new route only in chains of type route (or mangle)."""
-    entries = journey.ruleset(packet.namespace).hook(packet.ether_type, "output")
-    return any(e.chain is not None and e.chain.chain.type == "route" for e in entries)
-
-
 def _route_output(
-    journey: Journey, place: Place, packet: Packet, source: int | None, bound: str | None
+    journey: Journey, place: Place, packet: Packet, source: int | None, bound: str | None,
+    with_ports: bool = True,
 ) -> Way | Ending:
     version = packet.version
     if is_multicast(packet.destination, version):
@@ -96,10 +132,13 @@ def _route_output(
             Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
         )
     query = Query(
-        version, packet.destination, source, output_link=bound, mark=packet.mark,
-        protocol=packet.protocol, source_port=packet.source_port,
-        destination_port=packet.destination_port,
-    )  # fmt: skip
+        version, packet.destination, source, output_link=bound, mark=packet.mark
+    )
+    if with_ports:
+        query = query._replace(
+            protocol=packet.protocol, source_port=packet.source_port,
+            destination_port=packet.destination_port,
+        )  # fmt: skip
     way = find_way(place, query, journey.choices)
     address = to_text(packet.destination, version)
     if bound is not None and version == 4 and (way is None or way.type in REFUSALS):

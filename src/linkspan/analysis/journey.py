@@ -76,6 +76,10 @@ class Journey:
         """The flow as its sender sent it, with the address that its kernel chose."""
         self.source: int = 0
         """That address as a number."""
+        self.first_way: Way | None = None
+        """The way that the first packet of a process was routed."""
+        self.kept_way: Way | None = None
+        """The route that the packet's socket has kept from the packets before."""
         self.connected_unbound = False
         """The packet's socket connected without an address, and keeps the route that this gave
         (IPv6; an IPv4 socket asks again with the address)."""
@@ -85,6 +89,8 @@ class Journey:
         self.way: Way | None = None
         """The way of the packet that is being sent: what masquerading asks for."""
         self.crossed = 0
+        self.carrying: frozenset[tuple[str, str, str]] = frozenset()
+        """Tunnel ends that a question is just packed for: namespace, link and remote."""
         self.region: Region | None = None
         """What headers this walk is for, when it is for more than one packet."""
 

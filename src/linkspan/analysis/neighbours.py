@@ -128,7 +128,8 @@ def _ask_once(
         found = _ask(journey, place, link, version, address, source if own else None)
     finally:
         journey.recorder, journey.way, journey.hook = recorder, way, hook
-    if len(journey.choices.made) == before:
+    # Beside a question through a tunnel one through the same tunnel finds nobody: not kept.
+    if len(journey.choices.made) == before and not journey.carrying:
         view.resolved[key] = found
     return found
 
@@ -159,7 +160,8 @@ def _ask_traced(
             found = _ask(journey, place, link, version, address, source)
     finally:
         journey.recorder, journey.way, journey.hook = recorder, way, hook
-    if len(journey.choices.made) == before and len(held) < _MOST_HELD:
+    kept = len(held) < _MOST_HELD and not journey.carrying
+    if len(journey.choices.made) == before and kept:
         held.append((constraints, found))
     return found
 

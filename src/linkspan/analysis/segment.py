@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from linkspan.analysis import bridgehooks
-from linkspan.analysis.journey import Journey
+from linkspan.analysis.hooks import pass_device_hook
+from linkspan.analysis.journey import Journey, Next
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
+from linkspan.analysis.trace import Disposition
 from linkspan.analysis.view import View
 from linkspan.dataplane.links import (
     Bridge,
@@ -95,6 +97,9 @@ def spread(
     if not place.is_up(link) or crossed > 16:
         return
     found = place.links[link]
+    frame.output_link = link
+    if pass_device_hook(journey, frame, link, "egress") is not None:
+        return
     if journey.stranger is not None and journey.stranger[:2] == (place.name, link):
         yield Heard(None, link, frame)
         return
@@ -124,11 +129,7 @@ def spread(
             copy.vlan = number
             yield from _through_parent(journey, copy, found, wanted, crossed)
         case Vxlan():
-            for far in tunnel_ends(view, found):
-                if far is None:
-                    yield Heard(None, link, frame)
-                else:
-                    yield from arrive(journey, _moved(frame, far), far.name, wanted, crossed + 1)
+            yield from _through_tunnel(journey, frame, found, wanted, crossed)
         case Loopback() | Dummy():
             return
         case Tun():
@@ -153,6 +154,27 @@ def _through_parent(
     yield from spread(journey, _moved(frame, parent), parent.name, wanted, crossed + 1)
 
 
+def _through_tunnel(
+    journey: Journey, frame: Packet, link: Link, wanted: frozenset[str], crossed: int
+) -> Iterator[Heard]:
+    """Each copy goes as a UDP packet of its own, by the routes and rules of the hosts between."""
+    from linkspan.analysis.tunnels import find_remotes, pack
+    from linkspan.analysis.walk import walk_beside
+
+    kind = link.kind
+    assert isinstance(kind, Vxlan)
+    for remote in find_remotes(journey.view, frame, link.name, kind):
+        key = (frame.namespace, link.name, remote)
+        if key in journey.carrying:
+            continue  # the question of how to reach the end would itself go through the tunnel
+        copy = frame.copy()
+        step = walk_beside(journey, pack(copy, kind, remote), copy, key)
+        if isinstance(step, Next):
+            yield from arrive(journey, copy, step.link, wanted, crossed + 1)
+        elif step.disposition in (Disposition.LEFT, Disposition.UNKNOWN):
+            yield Heard(None, link.name, frame)
+
+
 def arrive(
     journey: Journey, frame: Packet, link: str, wanted: frozenset[str], crossed: int
 ) -> Iterator[Heard]:
@@ -160,6 +182,9 @@ def arrive(
     view = journey.view
     place = view.place(frame.namespace)
     if not place.is_up(link):
+        return
+    frame.input_link = link
+    if pass_device_hook(journey, frame, link, "ingress") is not None:
         return
     bridge = place.bridge_of(link)
     if bridge is not None:
@@ -227,29 +252,3 @@ def siblings(view: View, link: Link) -> list[Link]:
         if child is not link and type(child.kind) is type(kind) and child.up is not False
         and not (isinstance(child.kind, Macvlan) and child.kind.mode not in (None, "bridge"))
     ]  # fmt: skip
-
-
-def tunnel_ends(view: View, link: Link, mac: str | None = None) -> list[Link | None]:
-    """The other ends of a vxlan link that a frame goes to; None for one that is not observed.
-
-    With a MAC, the end that has it by the link's own entries, when there is such an entry.
-    """
-    kind = link.kind
-    assert isinstance(kind, Vxlan)
-    entries = view.place(link.namespace).tunnel_entries.get(link.name, [])
-    exact = [entry.remote for entry in entries if entry.mac == mac and entry.remote]
-    others = [entry.remote for entry in entries if entry.mac == "00:00:00:00:00:00"]
-    remotes = exact or [remote for remote in others if remote]
-    if not exact and kind.remote and kind.remote not in remotes:
-        remotes.append(kind.remote)
-    found: list[Link | None] = []
-    for remote in remotes:
-        far = [
-            other
-            for other in view.tunnels
-            if isinstance(other.kind, Vxlan)
-            and other.kind.vni == kind.vni
-            and other.kind.local == remote
-        ]
-        found += far or [None]
-    return found

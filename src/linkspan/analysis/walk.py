@@ -27,6 +27,7 @@ from linkspan.analysis.journey import (
 )
 from linkspan.analysis.neighbours import find_for_stranger
 from linkspan.analysis.packet import ACK, ECHO_REPLY, SYN, Packet, first_packet
+from linkspan.analysis.recorder import Silence
 from linkspan.analysis.relay import describe_relay, relayed_flow
 from linkspan.analysis.routing import REFUSALS, Query, find_way
 from linkspan.analysis.source import choose_source, select_ipv6
@@ -132,7 +133,7 @@ def _trace_once(
     reply = _answer(there, opening, flow.link)
     main = _with(main, reply=_trace(reply, reply.journey.sent or sent.inverted()))
     if reply.ending.disposition in GOOD and opening.protocol == 6:
-        third = _follow_up(there, opening, flow.link, flow.source is not None, towards)
+        third = _follow_up(there, opening, flow.link, towards)
         later = _trace(third, sent)
         if third.ending.disposition in GOOD:
             data = _answer(there, opening, flow.link, ACK)
@@ -168,15 +169,29 @@ def _walk(journey: Journey, first: Next) -> Leg:
     return Leg(journey, step, packet, journey.choices.assumed()[before:])
 
 
+def walk_beside(
+    journey: Journey, step: Outcome, carried: Packet, key: tuple[str, str, str]
+) -> Outcome:
+    """Walk the packet that carries another, of a question that is asked beside the way, until
+    that comes out of it again, or the end.
+    """
+    aside = _again(journey)
+    aside.stranger = journey.stranger
+    aside.recorder = Silence()
+    aside.carrying = journey.carrying | {key}
+    while isinstance(step, Next) and step.packet is not carried:
+        step = _STAGES[step.stage](aside, step.packet, step.link)
+    return step
+
+
 def _begin(view: View, choices: Choices, tracker: Tracker, region: Region | None) -> Journey:
     journey = Journey(view, choices, tracker)
     journey.region = region
     return journey
 
 
-def _again(there: Leg) -> Journey:
+def _again(before: Journey) -> Journey:
     """The journey of another packet of the same flow."""
-    before = there.journey
     return _begin(before.view, before.choices, before.tracker, before.region)
 
 
@@ -195,7 +210,7 @@ def _enter_from_outside(
 def _answer(there: Leg, opening: Packet, came_by: str | None, flags: int = SYN | ACK) -> Leg:
     """The way of the answer: from the socket that got the packet, or back in from outside."""
     arrived = there.packet
-    journey = _again(there)
+    journey = _again(there.journey)
     from_outside = came_by is not None
     journey.expected = Socket(None if from_outside else opening.namespace, inverted(opening.ends))
     packet = Packet(arrived.namespace, arrived.version, arrived.protocol)
@@ -254,10 +269,10 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
 
 
 def _follow_up(
-    there: Leg, opening: Packet, came_by: str | None, has_source: bool, towards: str | None
+    there: Leg, opening: Packet, came_by: str | None, towards: str | None
 ) -> Leg:
     """The first packet after the answer: what is allowed for a new flow only stops it."""
-    journey = _again(there)
+    journey = _again(there.journey)
     packet = opening.copy()
     packet.flags = ACK
     left = there.ending.disposition is Disposition.LEFT
@@ -265,7 +280,8 @@ def _follow_up(
     journey.stranger = there.journey.stranger
     if came_by is not None:
         return _walk(journey, _enter_from_outside(journey, packet, came_by, towards))
-    journey.connected_unbound = packet.version == 6 and not has_source
+    # Its socket has the route of the first one, and does not ask again (__sk_dst_check).
+    journey.kept_way = there.journey.first_way
     return _walk(journey, Next("send", packet, ""))
 
 
