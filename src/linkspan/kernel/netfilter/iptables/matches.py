@@ -7,6 +7,7 @@ from typing import Final
 
 from linkspan.dataplane.objects import Part
 from linkspan.dataplane.rules import (
+    Concat,
     Ct,
     Expression,
     Fib,
@@ -42,6 +43,7 @@ _TUPLES = {
     "--ctreplsrcport": ("proto-src", "reply"), "--ctrepldstport": ("proto-dst", "reply"),
 }  # fmt: skip
 _LIMITS = {"iif": "--limit-iface-in", "oif": "--limit-iface-out"}
+_LAST_PORT = 65535
 _PROBABILITY = 1 << 31
 """xt_statistic compares 31 random bits with the probability times this."""
 
@@ -99,6 +101,8 @@ def _read(option: Option, group: Group, family: str, protocol: str | None) -> li
     if name in _PORTS:
         field = _PORTS[name]
         return [comparison(Payload(protocol or "th", field), _ports(option.value), invert)]
+    if name == "--ports":
+        return [_either_port(option, protocol or "th")]
     reader = _READERS.get((group.module, name)) or _READERS.get(("", name))
     if reader is None:
         raise NotUnderstoodError
@@ -136,16 +140,43 @@ def _addresses(text: str) -> Value:
     return f"{address}/{length}"
 
 
-def _range(text: str) -> Part | Range:
+def _range(text: str) -> int | Range:
     first, colon, last = text.partition(":")
     if not colon:
         return int(first)
-    return Range(int(first or 0), int(last or 65535))
+    return Range(int(first or 0), int(last or _LAST_PORT))
 
 
 def _ports(text: str) -> Value:
     parts = [_range(part) for part in text.split(",")]
     return parts[0] if len(parts) == 1 else SetOf(tuple(parts))
+
+
+def _either_port(option: Option, protocol: str) -> Match:
+    """--ports: the source or the destination port is one of these. Both side by side, in a set
+    whose elements do not overlap.
+    """
+    listed = [_range(part) for part in option.value.split(",")]
+    any_port = Range(0, _LAST_PORT)
+    rows: list[tuple[int | Range, ...]] = [(port, any_port) for port in listed]
+    rows += [(other, port) for other in _beside(listed) for port in listed]
+    both = Concat((Payload(protocol, "sport"), Payload(protocol, "dport")))
+    return comparison(both, SetOf(tuple(rows)), option.invert)
+
+
+def _beside(listed: list[int | Range]) -> Iterator[Range]:
+    """The ports that are not listed."""
+    spans = sorted(
+        (int(one.first), int(one.last)) if isinstance(one, Range) else (one, one)
+        for one in listed
+    )  # fmt: skip
+    start = 0
+    for first, last in spans:
+        if start < first:
+            yield Range(start, first - 1)
+        start = max(start, last + 1)
+    if start <= _LAST_PORT:
+        yield Range(start, _LAST_PORT)
 
 
 def _several(names: list[str]) -> Value:
