@@ -162,8 +162,9 @@ def _usable_hops(place: Place, route: Route, query: Query) -> list[NextHop]:
             hop = NextHop(gateway=hop.gateway, link=link, weight=hop.weight)
         if link is not None and not place.is_up(link):
             continue
-        strict = query.output_link is not None and link != query.output_link
-        if strict and route.type not in ("local", "broadcast"):
+        # A socket's link is asked of local routes too: who listens on one link does not answer
+        # the namespace's own address on another (fib_lookup_good_nhc, rt6_score_route).
+        if query.output_link is not None and link != query.output_link:
             continue
         usable.append(hop)
     return usable
