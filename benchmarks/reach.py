@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import Goal, Measured, Row, Size, Subject, absolute
 from lab import Lab
@@ -82,7 +83,7 @@ def make_host(style: str, each: int) -> list[Object]:
     return list(held.values())
 
 
-def measure_apart(file: Path) -> dict[str, object]:
+def measure_apart(file: Path) -> dict[str, Any]:
     """What a process that knows nothing but the file finds."""
     paths = [str(SOURCE), *(path for path in sys.path if path)]
     done = subprocess.run(
@@ -90,10 +91,11 @@ def measure_apart(file: Path) -> dict[str, object]:
         stdout=subprocess.PIPE, text=True, check=True, timeout=300,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )  # fmt: skip
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
-def measure(file: str) -> dict[str, object]:
+def measure(file: str) -> dict[str, Any]:
     """Load a host, then time the matrix with all that it needs, and a path."""
     plane = load(file).plane
     matrix, path = [], []

@@ -23,7 +23,8 @@ sets = st.sets(numbers)
 
 
 def members(found: Intervals) -> set[int]:
-    assert list(found.edges) == sorted(set(found.edges)) and len(found.edges) % 2 == 0
+    assert list(found.edges) == sorted(set(found.edges))
+    assert len(found.edges) % 2 == 0
     return {number for first, last in found for number in range(first, last + 1)}
 
 

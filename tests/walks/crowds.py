@@ -192,8 +192,8 @@ def _make_member(
         if not odd or rng.random() > 0.2 * crowd.oddness
         else rng.sample([80, 443, 5432], 2)
     )
-    for port in ports[:services]:
-        crowd.put(_listener(member, "tcp", port))
+    for service in ports[:services]:
+        crowd.put(_listener(member, "tcp", service))
     if odd and rng.random() < 0.3 * crowd.oddness:
         crowd.put(_listener(member, "udp", 53))
     if odd and (int(member.name[1:]) % 7 == 0) != (rng.random() < 0.1 * crowd.oddness):
