@@ -11,13 +11,15 @@ from linkspan.analysis.journey import Ending, Journey, Next, Outcome
 from linkspan.analysis.neighbours import Unreachable, resolve
 from linkspan.analysis.packet import Packet
 from linkspan.analysis.place import Place
-from linkspan.analysis.routing import REFUSALS, Query, Way, describe_next, find_way
+from linkspan.analysis.routing import REFUSALS, Query, Way, describe_next, find_way, find_way_out
 from linkspan.analysis.ruleset import HookEntry
 from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import Disposition
 from linkspan.dataplane.objects import Route
 
 GROUPS_ARE_NOT_WALKED = "packets to groups and broadcasts are not walked"
+
+_CONNECTING = frozenset((*WITH_PORTS, 1))
 
 
 def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
@@ -67,8 +69,8 @@ def _choose_way(journey: Journey, place: Place, packet: Packet, bound: str | Non
             Disposition.NO_ROUTE, packet, f"{place.name} has no address to send from"
         )
     packet.source = chosen
-    if packet.version == 4 and packet.protocol in WITH_PORTS:
-        # A connecting socket asks again, now with its address (ip_route_connect).
+    if packet.version == 4 and packet.protocol in _CONNECTING and packet.carried is None:
+        # A connecting socket asks again, now with its address (ip_route_connect); ping connects.
         return _route_output(journey, place, packet, chosen, bound)
     return way
 
@@ -139,11 +141,8 @@ def _route_output(
             protocol=packet.protocol, source_port=packet.source_port,
             destination_port=packet.destination_port,
         )  # fmt: skip
-    way = find_way(place, query, journey.choices)
+    way = find_way_out(place, query, journey.choices)
     address = to_text(packet.destination, version)
-    if bound is not None and version == 4 and (way is None or way.type in REFUSALS):
-        # "Apparently, routing tables are wrong": it is taken to be on the socket's link.
-        way = Way("unicast", bound, None, None, 0, f"the socket is bound to {bound}")
     if way is None or way.type in REFUSALS:
         why = "has no route to" if way is None else f"refuses by {way.of} to send to"
         return journey.end(Disposition.NO_ROUTE, packet, f"{place.name} {why} {address}")

@@ -81,6 +81,17 @@ def find_way(place: Place, query: Query, choices: Choices) -> Way | None:
     return None
 
 
+def find_way_out(place: Place, query: Query, choices: Choices) -> Way | None:
+    """The way for what a process sends: IPv4 takes everything else to be on a socket's own link
+    ("apparently, routing tables are wrong": ip_route_output_key_hash_rcu).
+    """
+    way = find_way(place, query, choices)
+    bound = query.output_link
+    if bound is not None and query.version == 4 and (way is None or way.type in REFUSALS):
+        return Way("unicast", bound, None, None, 0, f"the socket is bound to {bound}")
+    return way
+
+
 def find_in_table(place: Place, query: Query, table: int, choices: Choices) -> Way | None:
     """The way that one table gives; None when it has none."""
     held = place.tables.get((query.version, table))

@@ -24,6 +24,8 @@ def choose_source(place: Place, way: Way, destination: int, version: int) -> int
         return None
     if version == 6:
         return select_ipv6(place, way.link, destination)
+    if way.route is None:
+        return select_ipv4(place, way.link, None, 253)  # by its socket's link alone
     near = destination if way.gateway is None else way.gateway[1]
     link_scope = way.gateway is None and _has_only_link_scope(way)
     return select_ipv4(place, way.link, near, 253 if link_scope else 0)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _OF_DESTINATIONS = frozenset(("prerouting", "output"))
 _MOST_OPTIONS = 8
+_RANDOM = frozenset(("random", "fully-random"))
+_BY_CHANCE = ((511, 509), (1023, 1021))
+"""Ports up to the first are exchanged for others of 1 to 511, and so on; all else for _HIGH."""
+_HIGH = 61001
 _SOURCE_DONE, _DESTINATION_DONE = 1 << 7, 1 << 8
 """Bits of ct status that say that this was decided (IPS_*_NAT_DONE)."""
 
@@ -76,6 +80,8 @@ def apply_translation(journey: Journey, packet: Packet, hook: str, by: str | Non
         before = packet.flow
         packet.source, packet.source_port = wanted[2], wanted[3]
         what = f"source {before.source} becomes {packet.flow.source}"
+        if before.source_port != packet.flow.source_port:
+            what = f"{what}, port {packet.source_port}"
     by = by or "connection tracking"
     journey.recorder.rewrite(by, before, packet.flow)
     journey.recorder.step("translate", by, f"{before} => {packet.flow}", f"{what} ({by})")
@@ -196,19 +202,30 @@ def _choose_address(
     )
 
 
+def _choose_by_chance(old: int) -> int:
+    """The port that a random translation takes, by what it was: one of its range stands for all
+    (nf_nat_l4proto_unique_tuple).
+    """
+    for last, taken in _BY_CHANCE:
+        if lies_between(old, 0, last):
+            return taken
+    return _HIGH
+
+
 def _choose_port(
     journey: Journey, packet: Packet, statement: Nat, port: int | str | Range | None, old: int
 ) -> int:
     if packet.protocol not in WITH_PORTS:
         return old
+    by_chance = statement.kind in ("snat", "masquerade") and _RANDOM & set(statement.flags)
     if port is None:
-        return old
+        return _choose_by_chance(old) if by_chance else old
     if isinstance(port, str) and "-" in port:
         low, _, high = port.partition("-")
         port = Range(int(low), int(high))
     if isinstance(port, Range):
         first, last = int(port.first), int(port.last)
-        if lies_between(old, first, last):
+        if not by_chance and lies_between(old, first, last):
             return old
         if 0 < last - first < _MOST_OPTIONS:
             ports = range(first, last + 1)

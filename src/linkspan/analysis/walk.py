@@ -29,7 +29,7 @@ from linkspan.analysis.neighbours import find_for_stranger
 from linkspan.analysis.packet import ACK, ECHO_REPLY, SYN, Packet, first_packet
 from linkspan.analysis.recorder import Silence
 from linkspan.analysis.relay import describe_relay, relayed_flow
-from linkspan.analysis.routing import REFUSALS, Query, find_way
+from linkspan.analysis.routing import REFUSALS, Query, find_way_out
 from linkspan.analysis.source import choose_source, select_ipv6
 from linkspan.analysis.trace import GOOD, Answer, Disposition, Trace
 from linkspan.analysis.traced import Region
@@ -243,7 +243,7 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
     query = Query(
         packet.version, packet.destination, protocol=17, output_link=listener.link,
     )  # fmt: skip
-    way = find_way(place, query, journey.choices)
+    way = find_way_out(place, query, journey.choices)
     refused = way is None or way.type in REFUSALS
     if packet.version == 6 and refused:
         # A first answer that is an error counts as none: the address is chosen without a link.
@@ -254,7 +254,7 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
         )
     if usual is None:
         return
-    same = find_way(place, query._replace(source=packet.source), journey.choices)
+    same = find_way_out(place, query._replace(source=packet.source), journey.choices)
     asked, own = (to_text(number, packet.version) for number in (packet.source, usual))
     careless = usual == packet.source and same == way
     if not careless:
