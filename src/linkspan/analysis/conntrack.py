@@ -102,8 +102,8 @@ class Tracker:
         connection.add_status("confirmed")
         table = self._tables.setdefault(packet.namespace, {})
         if self.traced:
-            # A packet from an address and port to themselves is its own answer. That nobody
-            # sends such a packet is taken for granted: these keys ask nothing.
+            # A packet from an address and port to themselves is its own answer. Where one is
+            # delivered that is asked for (see delivery); these keys ask nothing.
             for ends, direction in (
                 (connection.original, "original"), (connection.reply, "reply")
             ):  # fmt: skip

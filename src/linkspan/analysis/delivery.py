@@ -27,6 +27,7 @@ def deliver(journey: Journey, packet: Packet, link: str) -> Ending:
     listener = find_listener(place, packet, link)
     if listener is not None:
         journey.listener = listener
+        _tell_from_its_answer(journey, packet)
         return journey.end(
             Disposition.DELIVERED, packet,
             f"delivered to {describe_listener(listener)} in {place.name}", listener.processes,
@@ -44,6 +45,14 @@ def deliver(journey: Journey, packet: Packet, link: str) -> Ending:
         Disposition.REFUSED, packet,
         f"nobody listens on {where}/{protocol} in {place.name}: {answer}",
     )  # fmt: skip
+
+
+def _tell_from_its_answer(journey: Journey, packet: Packet) -> None:
+    """A traced packet that comes from its own address is its own answer when it has the same
+    port twice: others are told apart from it.
+    """
+    if journey.region is not None and int(packet.source) == int(packet.destination):
+        _ = packet.source_port == packet.destination_port
 
 
 def _deliver_expected(journey: Journey, packet: Packet) -> Ending:
