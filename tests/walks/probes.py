@@ -19,6 +19,8 @@ from linkspan.dataplane import Listener
 _GREETING = b"here\n"
 RELAY_TIMEOUT = 2.0
 _MOST_THREADS = 100
+_GREETED = "greeted"
+"""What is known of a connection that only waits for its client to go."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def _relay(connection: socket.socket, path: str, onward: Flow) -> None:
     with connection, contextlib.suppress(OSError):
         if ask(probe, RELAY_TIMEOUT) == "ok":
             connection.sendall(_GREETING)
+            connection.settimeout(RELAY_TIMEOUT)
+            connection.recv(1)
 
 
 class Servers:
@@ -131,6 +135,10 @@ class Servers:
                 if one is self._waker:
                     return
                 assert isinstance(one, socket.socket)
+                if onward is _GREETED:
+                    self._selector.unregister(one)
+                    one.close()
+                    continue
                 with contextlib.suppress(OSError):
                     if one.type == socket.SOCK_DGRAM:
                         _, client = one.recvfrom(64)
@@ -144,8 +152,9 @@ class Servers:
                             relay = threading.Thread(target=_relay, args=(connection, *onward))
                             relay.start()
                             continue
-                        with connection:
-                            connection.sendall(_GREETING)
+                        # The end of a connection would carry the greeting that was held back.
+                        self._selector.register(connection, selectors.EVENT_READ, _GREETED)
+                        connection.sendall(_GREETING)
 
     def close(self) -> None:
         self._bell.send(b"x")

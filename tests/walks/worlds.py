@@ -53,7 +53,8 @@ class Difference:
     def __str__(self) -> str:
         lines = [f"{self.probe}", f"  kernel: {self.seen}", f"  walk: {self.answer.verdict}"]
         for trace in self.answer.traces[:4]:
-            for word, leg in zip(("there", "back", "then"), trace.legs, strict=False):
+            words = ("there", "back", "then", "and back")
+            for word, leg in zip(words, trace.legs, strict=False):
                 lines.append(f"  {word}: {leg.disposition} {leg.reason} {leg.assumed}")
                 lines += [f"      {hop.namespace}: {hop.line}" for hop in leg.hops]
             if trace.onward is not None:
