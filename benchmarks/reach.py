@@ -25,30 +25,34 @@ from linkspan.dataplane import DataPlane, Link, Object, Sysctl
 from linkspan.inventory.records import HostView
 from linkspan.inventory.snapshot import load, save
 from linkspan.kernel.settings import IPV4, IPV6
-from walks.crowds import make_crowd
+from walks.crowds import GROUPED, make_crowd
 
 MATRIX = Goal(at_least=5, aim=1)
 PATH = Goal(at_least=20)
 MEMORY = Goal(at_least=300)
 _NETWORKS = 10
 _STYLES = ("linkspan", "docker")
+_SMALL = 5
+"""Members of a network where there are many networks, as compose projects make them."""
 _ROUNDS = 5
 
 
 def run(lab: Lab, size: Size) -> Subject:
-    """The matrix of 10 networks of 100 containers, every one with 2 listening ports of both IP
-    versions and a published port; a path between two of them.
+    """The matrix of 10 networks of 100 containers and of 200 networks of 5, every one with 2
+    listening ports of both IP versions and a published port; a path between two of them.
     """
     rows: list[Row] = []
     notes: list[str] = []
     each = size.choose(100, 20)
-    for style in _STYLES:
+    cases = [(style, _NETWORKS, each) for style in _STYLES]
+    cases += [(style, size.choose(200, 50), _SMALL) for style in ("linkspan", GROUPED)]
+    for style, networks, each in cases:
         with tempfile.TemporaryDirectory(prefix="lsb-reach-") as folder:
             file = Path(folder) / "host.lks"
-            objects = make_host(style, each)
+            objects = make_host(style, each, networks)
             save(HostView(plane=DataPlane(objects)), str(file))
             found = measure_apart(file)
-        name = f"{_NETWORKS * each:,} containers, rules as {style}'s"
+        name = f"{networks * each:,} containers on {networks} networks, rules as {style}'s"
         rows += [
             absolute(f"matrix, {name}", Measured.of("linkspan", found["matrix"], "s"), MATRIX),
             absolute(
@@ -67,9 +71,9 @@ def run(lab: Lab, size: Size) -> Subject:
     return Subject(rows=tuple(rows), notes=tuple(notes))
 
 
-def make_host(style: str, each: int) -> list[Object]:
+def make_host(style: str, each: int, networks: int = _NETWORKS) -> list[Object]:
     """A host as it is observed: with the settings of every link."""
-    made = make_crowd(random.Random(style), style, bridges=_NETWORKS, size=each, odd=False)
+    made = make_crowd(random.Random(style), style, bridges=networks, size=each, odd=False)
     held = dict(made.objects)
     for link in [item for item in held.values() if isinstance(item, Link)]:
         for version, names in ((4, IPV4), (6, IPV6)):
@@ -104,15 +108,16 @@ def measure(file: str) -> dict[str, Any]:
         view = View(plane, sockets_known=True)
         reach = find_reach(view)
         matrix.append(time.perf_counter() - start)
-    first, second = reach.origins[0], reach.origins[1]
+    group = reach.origins[0]
     for number in range(_ROUNDS):
         view = View(plane, sockets_known=True)
-        flow = Flow(destination=second.addresses[number][1], destination_port=80)
+        other = number + _ROUNDS
+        flow = Flow(destination=group.addresses[other][1], destination_port=80)
         start = time.perf_counter()
-        answer = trace_flow(view, first.members[number], flow)
+        answer = trace_flow(view, group.members[number], flow)
         path.append(time.perf_counter() - start)
         told = reach.verdict(
-            first.members[number], second.members[number], "tcp", 80, flow.destination
+            group.members[number], group.members[other], "tcp", 80, flow.destination
         )
         assert (told is Reached.REACHABLE) == answer.first.good
     sizes = {group.name: len(group.members) for group in (*reach.origins, *reach.targets)}

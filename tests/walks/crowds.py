@@ -44,6 +44,8 @@ from walks.hosts import loopback
 
 HOST = "host"
 STYLES = ("none", "linkspan", "docker", "cni")
+GROUPED = "docker-28"
+"""Docker's rules since version 28: sorted by what they do, where those before it were by bridge."""
 
 
 @dataclass
@@ -108,9 +110,9 @@ def make_crowd(
             crowd.members.append(member)
             _make_member(rng, crowd, member, odd, services)
     _publish(rng, crowd, odd)
-    {"none": lambda *_: None, "linkspan": _linkspan, "docker": _docker, "cni": _cni}[crowd.style](
-        rng, crowd
-    )
+    rules = {"linkspan": _linkspan, "docker": _docker, GROUPED: _docker, "cni": _cni}
+    if crowd.style in rules:
+        rules[crowd.style](rng, crowd)
     if odd:
         _add_entries(rng, crowd)
         for _ in range(rng.choice((0, 1, 1, 2))):
@@ -332,6 +334,8 @@ def _docker(rng: random.Random, crowd: Crowd) -> None:
             rule(Match(Meta("iifname"), f"br{number}"), Verdict("accept")),
         )
     ]  # fmt: skip
+    if crowd.style == GROUPED:
+        per_bridge = [*per_bridge[0::3], *per_bridge[1::3], *per_bridge[2::3]]
     masquerades = [
         rule(
             Match(Payload("ip", "saddr"), f"10.{20 + number}.0.0/16"),

@@ -107,8 +107,10 @@ class _Side:
         ]
         aimed = (*(name for name in names if name in targets), HOST, OUTSIDE, INTERNET)
         self.reach: Reach = find_reach(
-            view, names, targets=[name for name in aimed if name != HOST or HOST in view.namespaces]
-        )
+            view, names,
+            targets=[name for name in aimed if name != HOST or HOST in view.namespaces],
+            across=False,
+        )  # fmt: skip
         self.group: dict[str, Group] = {
             name: group
             for group in (*self.reach.origins, *self.reach.targets)

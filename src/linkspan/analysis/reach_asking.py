@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from linkspan.analysis.addresses import is_loopback, to_number, to_text, version_of
@@ -45,6 +46,7 @@ class Asked(NamedTuple):
     ports: Ports
     published_number: int | None
     outcome: Outcome
+    gateway_number: int | None = None
 
 
 class _Told(NamedTuple):
@@ -78,6 +80,7 @@ class Asker:
             return
         if origin == target == HOST:
             return
+        gateways = {one: place for place, one in enumerate(self.gateways(origin))}
         for number, address in self._addresses(origin, target):
             text = to_text(address.number, address.version)
             for protocol in self._protocols:
@@ -87,9 +90,26 @@ class Asker:
                     wanted = tuple(listening_ports(place, text, protocol, target != HOST))
                 for ports, told in self._ask_ports(origin, text, protocol, wanted):
                     place_number = None if target == HOST else number
-                    yield Asked(text, place_number, protocol, ports, None, told.outcome)
+                    gateway = gateways.get(text) if target == HOST else None
+                    yield Asked(
+                        text, place_number, protocol, ports, None, told.outcome, gateway
+                    )
         if target != HOST and origin in (HOST, *beyond):
             yield from self._ask_published(origin, target)
+
+    def gateways(self, origin: str) -> tuple[str, ...]:
+        """The host's addresses on a network that is like others."""
+        bridge = self._kinds.networks.get(origin)
+        if bridge is None:
+            return ()
+        return self._on_bridges.get(bridge, ())
+
+    @cached_property
+    def _on_bridges(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for one in self._view.place(HOST).addresses:
+            found[one.link] = (*found.get(one.link, ()), to_text(one.number, one.version))
+        return found
 
     # Where ----------------------------------------------------------------------------
 

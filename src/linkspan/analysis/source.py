@@ -63,12 +63,15 @@ def select_ipv6(place: Place, link: str, destination: int) -> int | None:
     if isinstance(destination, Traced):
         return place.divide(
             ("source", link), 6, lambda number: select_ipv6(place, link, number),
-            lambda: _edges_of_ipv6(place),
+            lambda: _edges_of_ipv6(place, link),
         ).find(destination)  # fmt: skip
     wanted_link_scope = is_link_local(destination, 6)
     best: OwnAddress | None = None
     best_score: tuple[object, ...] = ()
-    for address in place.addresses:
+    own = _own_of_ipv6(place, link)
+    # A link's own address wins over those of others, but for a destination that is one of these.
+    every = not own or (6, destination) in place.own
+    for address in place.addresses if every else place.by_link[link, 6]:
         if address.version != 6:
             continue
         link_local = is_link_local(address.number, 6)
@@ -97,11 +100,22 @@ def select_ipv6(place: Place, link: str, destination: int) -> int | None:
     return best.number
 
 
-def _edges_of_ipv6(place: Place) -> set[int]:
+def _own_of_ipv6(place: Place, link: str) -> bool:
+    """Whether a link has an address that reaches beyond it."""
+    return any(
+        one.scope != "host" and not is_link_local(one.number, 6)
+        for one in place.by_link.get((link, 6), ())
+    )
+
+
+def _edges_of_ipv6(place: Place, link: str) -> set[int]:
     """Where the choice of a source can change: what is alike in more bits, and the labels."""
     prefixes = [prefix for prefix, _ in _LABELS]
+    own = _own_of_ipv6(place, link)
     for one in place.addresses:
-        if one.version == 6:
+        if one.version == 6 and own and one.link != link:
+            prefixes.append(Prefix(6, one.number, WIDTH[6]))
+        elif one.version == 6:
             prefixes += [
                 Prefix(6, one.number >> free << free, WIDTH[6] - free) for free in range(WIDTH[6])
             ]

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from linkspan.analysis.addresses import to_text
 from linkspan.analysis.symmetry_entries import find_entry_facts
-from linkspan.analysis.symmetry_facts import Facts, seen_by
-from linkspan.analysis.symmetry_terms import Fact, Mine, PublishedPort, find_mines, owners_of
+from linkspan.analysis.symmetry_facts import Facts
+from linkspan.analysis.symmetry_networks import find_networks
+from linkspan.analysis.symmetry_terms import Fact, Mine, PublishedPort, find_mines
 from linkspan.analysis.view import View
 from linkspan.dataplane.objects import HOST
 
@@ -33,7 +34,9 @@ class Kinds(NamedTuple):
     `published` has the ports of the host that lead to a namespace, by their role: the same
     role is the same thing in all members of a kind. `addresses` has the addresses of each, in
     an order that is the same for all of a kind. `mentioned` are the single addresses that
-    rules, sets and gateways name.
+    rules, sets and gateways name. `networks` has the bridge that a namespace is on where that
+    network is one of several that are alike; what is true for two members of one network then
+    need not be so for members of two.
     """
 
     kinds: tuple[Kind, ...]
@@ -41,22 +44,28 @@ class Kinds(NamedTuple):
     published: dict[str, tuple[int, ...]]
     addresses: dict[str, tuple[str, ...]]
     mentioned: frozenset[tuple[int, int]]
+    networks: dict[str, str]
 
 
-def find_kinds(view: View, containers: Iterable[str] | None = None) -> Kinds:
-    """The kinds of the namespaces `containers`; without it of all but the host's."""
+def find_kinds(
+    view: View, containers: Iterable[str] | None = None, across: bool = False
+) -> Kinds:
+    """The kinds of the namespaces `containers`; without it of all but the host's. `across`:
+    whole networks are compared too, and those on networks that are alike may be of one kind.
+    """
     if containers is None:
         containers = (name for name in view.namespaces if name != HOST)
-    return _Comparison(view, tuple(dict.fromkeys(containers))).kinds()
+    return _Comparison(view, tuple(dict.fromkeys(containers)), across).kinds()
 
 
 class _Comparison:
     """Compares namespaces by the facts about them."""
 
-    def __init__(self, view: View, containers: tuple[str, ...]) -> None:
+    def __init__(self, view: View, containers: tuple[str, ...], across: bool) -> None:
         self._view = view
         self._containers = containers
-        self._facts = Facts(view, containers)
+        networks = find_networks(view, frozenset(containers)) if across else ()
+        self._facts = Facts(view, containers, networks)
         self._owned = self._find_owned_ports()
 
     # Ports ----------------------------------------------------------------------------
@@ -74,7 +83,9 @@ class _Comparison:
             ports = {one.number for one in find_mines(term) if type(one) is PublishedPort}
             if not ports:
                 continue
-            named = owners_of(term)
+            named = self._facts.names.whose(term)
+            if not named <= self._facts.names.containers:
+                named = set()
             for number in ports:
                 held = owners.setdefault(number, set(named))
                 if held is None or len(ports) > 1 or len(named) != 1 or held != named:
@@ -105,7 +116,7 @@ class _Comparison:
         roles: dict[str, dict[int, Any]] = {}
         for number, rows in said.items():
             owner = self._owned[number]
-            told = Tally(seen_by(row, owner) for row in rows)
+            told = Tally(self._facts.names.seen_by(row, owner) for row in rows)
             roles.setdefault(owner, {})[number] = (
                 frozenset(told.items()), self._facts.names.where_port(number),
             )  # fmt: skip
@@ -125,7 +136,17 @@ class _Comparison:
             held = self._facts.held[namespace]
             for one in place.addresses:
                 if (one.version, one.number) in names.addresses:
-                    held.append((one.link, *names.where(one.version, one.number)))
+                    held.append((one.link, *self._where(one.version, one.number, namespace)))
+        for owner, network in names.networks.items():
+            self._facts.held[owner] += [
+                ("subnet", place, one.version, one.length, names.where(one.version, one.network))
+                for place, one in enumerate(network.subnets)
+            ]
+        for (version, number), mine in names.addresses.items():
+            if mine.owner in names.networks:
+                self._facts.held[mine.owner].append(
+                    (mine.role, *self._where(version, number, mine.owner))
+                )
         for (namespace, name), mine in names.links.items():
             self._facts.held[mine.owner].append((mine.role, names.matched_names(namespace, name)))
         alone = names.unlike | (
@@ -134,10 +155,16 @@ class _Comparison:
         if names.all_unlike:
             alone = set(self._containers)
         before = self._group(alone)
-        facts = find_entry_facts(names, self._facts.entries, before)
+        numbers_of = dict(before)
+        for number, owner in enumerate(names.networks, len(self._containers)):
+            numbers_of[owner] = number
+        facts = find_entry_facts(names, self._facts.entries, numbers_of)
         for fact in facts:
             self._facts.take(fact)
         of = self._group(alone) if facts else before
+        networks = self._compare_networks(of, alone) if names.networks else {}
+        if networks:
+            of = self._group(alone, networks)
         members: dict[int, list[str]] = {}
         for name in self._containers:
             members.setdefault(of[name], []).append(name)
@@ -152,20 +179,67 @@ class _Comparison:
             },
             {name: self._addresses_of(name) for name in self._containers},
             frozenset(names.mentioned),
+            {
+                name: names.networks[owner].bridge
+                for name in self._containers
+                if (owner := names.network_of.get(name, "")) in networks
+            },
         )
 
-    def _group(self, alone: set[str]) -> dict[str, int]:
+    def _where(self, version: int, number: int, owner: str) -> tuple[Any, ...]:
+        names = self._facts.names
+        return (names.seen_by(names.subnet_of(version, number), owner),
+                *names.where(version, number))  # fmt: skip
+
+    def _group(self, alone: set[str], alike: dict[str, int] | None = None) -> dict[str, int]:
+        """Namespaces by all that is said about them and, where they are on one, by their network;
+        networks that are `alike` count as one.
+        """
         numbers: dict[Any, int] = {}
         found = {}
+        network_of = self._facts.names.network_of
         for name in self._containers:
-            mark: Any = name if name in alone else frozenset(Tally(self._facts.held[name]).items())
+            mark: Any = name
+            if name not in alone:
+                network: Any = network_of.get(name)
+                if alike is not None:
+                    network = alike.get(network, network)
+                mark = (network, _tally(self._facts.held[name]))
             found[name] = numbers.setdefault(mark, len(numbers))
         return found
+
+    def _compare_networks(self, of: dict[str, int], alone: set[str]) -> dict[str, int]:
+        """Networks that are like another one, numbered by what all facts about them and their
+        members say.
+        """
+        names = self._facts.names
+        if names.all_unlike or names.masks:
+            return {}
+        numbers: dict[Any, int] = {}
+        said: dict[int, int] = {}
+        for name, kind in of.items():
+            if kind not in said:
+                said[kind] = numbers.setdefault(_tally(self._facts.held[name]), len(numbers))
+        found: dict[str, int] = {}
+        for owner, network in names.networks.items():
+            if owner in names.apart or names.is_crossed(network):
+                continue
+            if not alone.isdisjoint(network.members):
+                continue
+            members = Tally(said[of[name]] for name in network.members)
+            mark = (_tally(self._facts.held[owner]), frozenset(members.items()))
+            found[owner] = numbers.setdefault(mark, len(numbers))
+        shared = Tally(found.values())
+        return {owner: number for owner, number in found.items() if shared[number] > 1}
 
     def _addresses_of(self, namespace: str) -> tuple[str, ...]:
         return tuple(
             to_text(one.number, one.version) for one in self._view.place(namespace).addresses
         )
+
+
+def _tally(facts: list[Any]) -> frozenset[Any]:
+    return frozenset(Tally(facts).items())
 
 
 def _in_order(roles: dict[int, Any], first: dict[int, Any]) -> tuple[int, ...]:

@@ -21,9 +21,11 @@ from linkspan.dataplane.rules import (
     Log,
     Match,
     Meta,
+    Nat,
     Payload,
     Reject,
     SetOf,
+    Statement,
     Verdict,
 )
 
@@ -51,10 +53,19 @@ class ReadChain(NamedTuple):
                     continue
                 for member in members:
                     yield (*self.where, number, "member", *member)
-            yield from _block_facts((*self.where, number), block)
+            yield from self._block_facts(number, block)
             block = []
             number += 1
-        yield from _block_facts((*self.where, number), block)
+        yield from self._block_facts(number, block)
+
+    def _block_facts(self, number: int, block: list[tuple[FirewallRule, Any]]) -> Iterator[Fact]:
+        for place, part in enumerate(_divide(block)):
+            # Rules of one owner keep their own order.
+            numbers: Tally[frozenset[str]] = Tally()
+            for _, term in part:
+                whose = frozenset(owners_of(term))
+                yield (*self.where, number, place, "block", numbers[whose], term)
+                numbers[whose] += 1
 
 
 def _members(term: Any, rule: FirewallRule) -> list[Fact] | None:
@@ -75,55 +86,55 @@ def _members(term: Any, rule: FirewallRule) -> list[Fact] | None:
     return found if len({o for fact in found for o in owners_of(fact)}) > 1 else None
 
 
-def _block_facts(where: Fact, block: list[tuple[FirewallRule, Any]]) -> Iterator[Fact]:
-    if not block:
-        return
-    if not (_decide_alike(block) or _exclude_each_other(block)):
-        for number, (_, term) in enumerate(block):
-            yield (*where, "in order", number, term)
-        return
-    # Rules of one namespace keep their own order.
-    numbers: Tally[frozenset[str]] = Tally()
-    for _, term in block:
-        whose = frozenset(owners_of(term))
-        yield (*where, "block", numbers[whose], term)
-        numbers[whose] += 1
-
-
 # Which rules may change places --------------------------------------------------------
 
 
-def _decide_alike(block: list[tuple[FirewallRule, Any]]) -> bool:
-    """Whether all rules only test, and decide the same."""
-    decisions = set()
-    for rule, _ in block:
-        statements = told(rule)
-        if not statements:
-            return False
-        *tests, last = statements
-        if not isinstance(last, (Verdict, Reject)) or getattr(last, "target", None):
-            return False
-        if not all(isinstance(test, _PURE) for test in tests):
-            return False
-        decisions.add(last)
-    return len(decisions) == 1
+def _divide(block: list[tuple[FirewallRule, Any]]) -> Iterator[list[tuple[FirewallRule, Any]]]:
+    """Rules in a row as parts within which those of different owners may change places."""
+    start = 0
+    while start < len(block):
+        decision = _decision(block[start][0])
+        alike = start + 1
+        while decision is not None and alike < len(block):
+            if _decision(block[alike][0]) != decision:
+                break
+            alike += 1
+        end = max(alike, _exclude_up_to(block, start))
+        yield block[start:end]
+        start = end
 
 
-def _exclude_each_other(block: list[tuple[FirewallRule, Any]]) -> bool:
-    """Whether no packet is for two rules that speak of different namespaces."""
-    rows = [(_wanted(rule), frozenset(owners_of(term))) for rule, term in block]
-    common = set(rows[0][0])
-    for wanted, _ in rows:
-        common &= set(wanted)
-    if not common:
-        return False
-    fields = sorted(common, key=repr)
+def _decision(rule: FirewallRule) -> Statement | None:
+    """What a rule that otherwise only tests decides."""
+    statements = told(rule)
+    if not statements:
+        return None
+    *tests, last = statements
+    if not isinstance(last, (Verdict, Reject, Nat)) or getattr(last, "target", None):
+        return None
+    return last if all(isinstance(test, _PURE) for test in tests) else None
+
+
+def _exclude_up_to(block: list[tuple[FirewallRule, Any]], start: int) -> int:
+    """The end of the rules of which no packet is for two that speak of different owners."""
+    rows: list[tuple[dict[Expression, Any], frozenset[str]]] = []
+    fields: list[Expression] = []
     whose: dict[tuple[Any, ...], frozenset[str]] = {}
-    for wanted, owners in rows:
-        key = tuple(wanted[field] for field in fields)
-        if whose.setdefault(key, owners) != owners:
-            return False
-    return True
+    for place in range(start, len(block)):
+        rule, term = block[place]
+        row = (_wanted(rule), frozenset(owners_of(term)))
+        rows.append(row)
+        left = sorted(row[0], key=repr) if place == start else [f for f in fields if f in row[0]]
+        again = [row]
+        if left != fields:
+            # Fewer fields tell them apart: those before have to be looked at again.
+            again, whose, fields = rows, {}, left
+        for wanted, owners in again:
+            if whose.setdefault(tuple(wanted[one] for one in fields), owners) != owners:
+                return place
+        if not fields:
+            return max(place, start + 1)
+    return len(block)
 
 
 def _wanted(rule: FirewallRule) -> dict[Expression, Any]:

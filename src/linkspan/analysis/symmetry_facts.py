@@ -12,11 +12,13 @@ from linkspan.analysis.addresses import is_loopback, to_number, version_of
 from linkspan.analysis.relay import relayed_flow
 from linkspan.analysis.symmetry_chains import ReadChain
 from linkspan.analysis.symmetry_names import Names
+from linkspan.analysis.symmetry_networks import Network
 from linkspan.analysis.symmetry_rules import TableReader
 from linkspan.analysis.symmetry_terms import Fact, Mine, PublishedPort, find_mines, owners_of
 from linkspan.analysis.view import View
 from linkspan.dataplane.links import Veth
 from linkspan.dataplane.objects import (
+    HOST,
     Address,
     Element,
     FdbEntry,
@@ -33,6 +35,8 @@ from linkspan.dataplane.rules import Table
 from linkspan.dataplane.sockets import Listener, PacketSocket
 
 _RELAY = "docker-proxy"
+_ON_LINK_ONLY = ("fe8", "fe9", "fea", "feb", "ff")
+"""How prefixes begin that are somewhere else on each link."""
 
 
 class Facts:
@@ -42,10 +46,14 @@ class Facts:
     that is; entries of neighbour and forwarding tables wait in `entries`.
     """
 
-    def __init__(self, view: View, containers: tuple[str, ...]) -> None:
+    def __init__(
+        self, view: View, containers: tuple[str, ...], networks: tuple[Network, ...] = ()
+    ) -> None:
         self._view = view
-        self.names = Names(view, containers)
-        self.held: dict[str, list[Any]] = {name: [] for name in containers}
+        self.names = Names(view, containers, networks)
+        self.held: dict[str, list[Any]] = {
+            name: [] for name in (*containers, *self.names.networks)
+        }
         self.chains: list[ReadChain] = []
         self.with_ports: list[Fact] = []
         self.entries: list[FdbEntry | Neighbour] = []
@@ -94,20 +102,9 @@ class Facts:
                 read(self, item)
 
     def take(self, fact: Fact) -> None:
-        """Give a fact to every namespace that it names."""
-        owners: list[str] = []
-        nested = False
-        for part in fact:
-            kind = type(part)
-            if kind is Mine:
-                if part.owner not in owners:
-                    owners.append(part.owner)
-            elif kind is tuple:
-                nested = True
-        if nested:
-            owners = list(owners_of(fact))
-        for owner in owners:
-            self.held[owner].append(seen_by(fact, owner))
+        """Give a fact to every namespace and network that it is about."""
+        for owner in self.names.whose(fact):
+            self.held[owner].append(self.names.seen_by(fact, owner))
 
     def _skip(self, item: Any) -> None:
         """Links are read where their pairs are complete; a namespace is no fact in itself, and
@@ -155,8 +152,7 @@ class Facts:
         names = self.names
         text, _, bits = item.address.partition("/")
         names.cut(f"{item.peer}/{bits}" if item.peer else item.address)
-        key = (version_of(text), to_number(text))
-        own = names.addresses.get(key, key)
+        own = names.known(version_of(text), to_number(text))
         peer = None if item.peer is None else names.address(item.peer)
         self.take((
             "address", names.link(item.namespace, item.link), own, bits, item.scope, peer,
@@ -168,22 +164,28 @@ class Facts:
         destination: Any = item.destination
         plain = destination.partition("/")
         if plain[2] in ("", "32", "128"):
-            text = plain[0]
-            key = (version_of(text), to_number(text))
-            destination = names.addresses.get(key, key)
+            destination = names.known(version_of(plain[0]), to_number(plain[0]))
         else:
-            names.cut(destination)
+            destination = names.cut(destination) or destination
         hops = None
         if item.hops:
             hops = tuple(
                 (names.link(item.namespace, hop.link), self._gateway(hop.gateway), hop.weight)
                 for hop in item.hops
             )
-        self.take((
+        fact = (
             "route", names.namespace(item.namespace), destination, self._gateway(item.gateway),
             names.link(item.namespace, item.link), item.table, item.metric, item.type,
-            self._source(item.source), item.scope, item.onlink, item.protocol, hops,
-        ))  # fmt: skip
+            self._source(item.source), item.scope, item.onlink, item.protocol, hops, item.tos,
+            None if item.source_prefix is None else names.address(item.source_prefix),
+            item.encap,
+        )  # fmt: skip
+        self.take(fact)
+        if item.namespace == HOST and not (
+            type(destination) is Mine or item.destination.lower().startswith(_ON_LINK_ONLY)
+        ):
+            # Of routes to one destination the first counts.
+            self._set_apart(fact)
 
     def _gateway(self, text: str | None) -> Any:
         return None if text is None else self.names.address(text)
@@ -191,15 +193,19 @@ class Facts:
     def _source(self, text: str | None) -> Any:
         if text is None:
             return None
-        key = (version_of(text), to_number(text))
-        return self.names.addresses.get(key, key)
+        return self.names.known(version_of(text), to_number(text))
+
+    def _set_apart(self, fact: Fact) -> None:
+        """The networks that a fact names, by themselves or their members, are like no other."""
+        for owner in owners_of(fact) if self.names.networks else ():
+            self.names.apart.add(self.names.network_of.get(owner, owner))
 
     def _rule(self, item: Rule) -> None:
         names = self.names
         for ports in (item.source_ports, item.destination_ports):
             if ports is not None:
                 names.cut_ports(*ports)
-        self.take((
+        fact = (
             "rule", names.namespace(item.namespace), item.priority, item.family,
             None if item.source is None else names.address(item.source),
             None if item.destination is None else names.address(item.destination),
@@ -207,7 +213,11 @@ class Facts:
             names.link(item.namespace, item.output_link), item.mark, item.mark_mask, item.table,
             item.action, item.invert, item.tos, item.suppress_prefix_length, item.uid_range,
             item.ip_protocol, item.source_ports, item.destination_ports,
-        ))  # fmt: skip
+        )  # fmt: skip
+        self.take(fact)
+        if item.namespace == HOST:
+            # Of rules of one priority the first counts.
+            self._set_apart(fact)
 
     def _sysctl(self, item: Sysctl) -> None:
         namespace, path = item.namespace, item.path
@@ -292,18 +302,7 @@ class Facts:
                 value = msgspec.json.encode(value)
             row.append(value)
         self.take(tuple(row))
-
-
-def seen_by(term: Any, owner: str) -> Any:
-    """A term as one namespace sees it: what is its own loses its name, ports all names."""
-    kind = type(term)
-    if kind is Mine:
-        return (None, term.role) if term.owner == owner else ("of", term.owner, term.role)
-    if kind is PublishedPort:
-        return "port"
-    if kind is tuple:
-        return tuple([seen_by(part, owner) for part in term])
-    return term
+        self.names.apart |= self.names.networks.keys()
 
 
 def _relay_targets(item: Listener) -> list[tuple[str, str, str]]:

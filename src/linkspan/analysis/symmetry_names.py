@@ -11,9 +11,18 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Any
 
-from linkspan.analysis.addresses import WIDTH, is_loopback, to_number, to_prefix
+from linkspan.analysis.addresses import (
+    WIDTH,
+    Prefix,
+    is_link_local,
+    is_loopback,
+    to_number,
+    to_prefix,
+)
 from linkspan.analysis.flow import EPHEMERAL
-from linkspan.analysis.symmetry_terms import Mine
+from linkspan.analysis.place import OwnAddress
+from linkspan.analysis.symmetry_networks import Network, bridge_with_mac
+from linkspan.analysis.symmetry_terms import Mine, PublishedPort, owners_of
 from linkspan.analysis.view import View
 from linkspan.dataplane.links import Ipvlan, Loopback, Veth
 from linkspan.dataplane.objects import HOST, Link
@@ -30,6 +39,7 @@ EVERYONES_PORTS = frozenset((EPHEMERAL, EPHEMERAL + 1))
 _SOLICITED = to_prefix("ff02::1:ff00:0/104")
 
 
+_LAST_PREFIX = Prefix(6, 1 << WIDTH[6], WIDTH[6])
 _NUMERIC = re.compile(r"[0-9a-fA-F:.]*[.:][0-9a-fA-F:.]*(/[0-9]+)?(-[0-9a-fA-F:.]+)?")
 _MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -37,12 +47,25 @@ _MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 class Names:
     """The identities of a plane, and the boundaries that its facts draw among addresses.
 
-    `containers` are the namespaces that are compared with each other.
+    `containers` are the namespaces that are compared with each other, and so are `networks`.
     """
 
-    def __init__(self, view: View, containers: Iterable[str]) -> None:
+    def __init__(
+        self, view: View, containers: Iterable[str], networks: Iterable[Network] = ()
+    ) -> None:
         self.view = view
         self.containers = frozenset(containers)
+        self.networks = {one.owner: one for one in networks}
+        self.network_of = {name: one.owner for one in networks for name in one.members}
+        self.subnets = {
+            subnet: Mine(one.owner, ("subnet", place))
+            for one in networks
+            for place, subnet in enumerate(one.subnets)
+        }
+        self._starts = sorted((one.version, one.network, one) for one in self.subnets)
+        self._first = {own: subnet.network for subnet, own in self.subnets.items()}
+        self.apart: set[str] = set()
+        """Networks that are like no other."""
         self.links: dict[tuple[str, str], Mine] = {}
         self.macs: dict[str, Mine] = {}
         self.addresses: dict[tuple[int, int], Mine] = {}
@@ -65,7 +88,7 @@ class Names:
         self._cuts: dict[int, set[int]] = {4: set(), 6: set()}
         self._sorted_cuts: dict[int, list[int]] = {}
         self._port_cuts: set[int] = set()
-        self._seen_spans: set[str] = set()
+        self._seen_spans: dict[str, Mine | None] = {}
         for text in _WELL_KNOWN:
             self.cut(text)
         self._name_links()
@@ -86,6 +109,8 @@ class Names:
                     peer.namespace != namespace
                 ):  # fmt: skip
                     self.links[namespace, link.name] = Mine(peer.namespace, ("port", peer.name))
+        for owner, one in self.networks.items():
+            self.links[HOST, one.bridge] = Mine(owner, "bridge")
 
     def _name_macs(self) -> None:
         holders: dict[str, list[Link]] = {}
@@ -93,7 +118,12 @@ class Names:
             for link in self.view.place(namespace).links.values():
                 if link.mac not in _NO_MAC and not isinstance(link.kind, (Ipvlan, Loopback)):
                     holders.setdefault(link.mac or "", []).append(link)
+        bridges = frozenset(one.bridge for one in self.networks.values())
         for mac, links in holders.items():
+            bridge = bridge_with_mac(links, bridges) if bridges else None
+            if bridge is not None:
+                self.macs[mac] = Mine(self.links[HOST, bridge].owner, "mac")
+                continue
             namespaces = {link.namespace for link in links}
             if len(namespaces) > 1:
                 self.unlike |= namespaces & self.containers
@@ -121,6 +151,13 @@ class Names:
                 if len(set(self.view.owners[key])) == 1:
                     self.addresses.setdefault(key, Mine(namespace, ("address", one.link, place)))
 
+        for owner, network in self.networks.items():
+            own = [one for one in self.view.place(HOST).addresses if one.link == network.bridge]
+            for place, one in enumerate(own):
+                key = (one.version, one.number)
+                if self.view.owners[key] == [HOST] and not is_loopback(one.number, one.version):
+                    self.addresses.setdefault(key, Mine(owner, ("address", place)))
+
     # Looking up -----------------------------------------------------------------------
 
     def link(self, namespace: str, name: str | None) -> Any:
@@ -140,8 +177,7 @@ class Names:
         """An address, prefix or range as text: identity, or the text. Draws boundaries."""
         plain = text.removesuffix("/32") if ":" not in text else text.removesuffix("/128")
         if "/" in plain or "-" in plain:
-            self.cut(plain)
-            return plain
+            return self.cut(plain) or plain
         try:
             key = (6 if ":" in plain else 4, to_number(plain))
         except ValueError:
@@ -154,7 +190,43 @@ class Names:
         self.mentioned.add(key)
         if version == 6 and _SOLICITED.holds(number):
             self.all_unlike = True
-        return self.addresses.get(key, key)
+        return self.known(*key)
+
+    def known(self, version: int, number: int) -> Any:
+        """An address by its number, which may be one that nobody has on somebody's subnet."""
+        found = self.addresses.get((version, number))
+        if found is not None or not self.subnets:
+            return (version, number) if found is None else found
+        subnet = self.subnet_of(version, number)
+        if subnet is None:
+            return (version, number)
+        return Mine(subnet.owner, (*subnet.role, "at", number - self._first[subnet]))
+
+    def whose(self, term: Any) -> set[str]:
+        """Whom a term is about: the namespaces that it names, and the networks of which it
+        names none.
+        """
+        found = owners_of(term)
+        if len(found) > 1 and self.networks:
+            found -= {self.network_of[name] for name in found if name in self.network_of}
+        return found
+
+    def seen_by(self, term: Any, owner: str) -> Any:
+        """A term as one namespace or network sees it: what is its own loses its name, ports all
+        names.
+        """
+        kind = type(term)
+        if kind is Mine:
+            if term.owner == owner:
+                return (None, term.role)
+            if term.owner == self.network_of.get(owner):
+                return ("net", term.role)
+            return ("of", term.owner, term.role)
+        if kind is PublishedPort:
+            return "port"
+        if kind is tuple:
+            return tuple([self.seen_by(part, owner) for part in term])
+        return term
 
     def text(self, namespace: str, text: str) -> Any:
         """Text of unknown meaning in a rule: an address, MAC or link of this namespace."""
@@ -183,18 +255,27 @@ class Names:
 
     # Boundaries -----------------------------------------------------------------------
 
-    def cut(self, text: str) -> None:
-        """What is inside a prefix or range is not like what is outside."""
+    def cut(self, text: str) -> Mine | None:
+        """What is inside a prefix or range is not like what is outside. Of a network's own subnet
+        its identity.
+        """
         if text in self._seen_spans:
-            return
-        self._seen_spans.add(text)
+            return self._seen_spans[text]
+        self._seen_spans[text] = None
         try:
             if "-" in text:
                 first, _, last = text.partition("-")
                 version = 6 if ":" in text else 4
-                self.cut_range(version, to_number(first), to_number(last))
+                own = self._subnet_of(version, to_number(first), to_number(last))
+                if own is None:
+                    self.cut_range(version, to_number(first), to_number(last))
+                self._seen_spans[text] = own
+                return own
             else:
                 prefix = to_prefix(text)
+                if prefix in self.subnets:
+                    own = self._seen_spans[text] = self.subnets[prefix]
+                    return own
                 if prefix.version == 6 and prefix.length >= 104 and _SOLICITED.holds(
                     prefix.network
                 ) and prefix != _SOLICITED:  # fmt: skip
@@ -202,6 +283,36 @@ class Names:
                 self._cuts[prefix.version] |= {prefix.network, prefix.last + 1}
         except ValueError:
             self.all_unlike = True
+        return None
+
+    def _subnet_of(self, version: int, first: int, last: int) -> Mine | None:
+        for subnet, own in self.subnets.items():
+            if (subnet.version, subnet.network, subnet.last) == (version, first, last):
+                self.ranges.append((version, first, last))
+                return own
+        return None
+
+    def is_crossed(self, network: Network) -> bool:
+        """Whether a boundary runs through a network's subnet."""
+        for subnet in network.subnets:
+            cuts = self._boundaries(subnet.version)
+            if bisect_right(cuts, subnet.network) != bisect_right(cuts, subnet.last):
+                return True
+        return False
+
+    def _boundaries(self, version: int) -> list[int]:
+        cuts = self._sorted_cuts.get(version)
+        if cuts is None:
+            cuts = self._sorted_cuts[version] = sorted(self._cuts[version])
+        return cuts
+
+    def subnet_of(self, version: int, number: int) -> Mine | None:
+        """The subnet of a network that an address lies in."""
+        place = bisect_right(self._starts, (version, number, _LAST_PREFIX)) - 1
+        if place >= 0 and self._starts[place][0] == version:
+            subnet = self._starts[place][2]
+            return self.subnets[subnet] if subnet.holds(number) else None
+        return None
 
     def cut_range(self, version: int, first: int, last: int) -> None:
         """The same by numbers."""
@@ -216,9 +327,7 @@ class Names:
 
     def where(self, version: int, number: int) -> tuple[int, ...]:
         """Between which boundaries an address lies, and its bits that somebody masks out."""
-        cuts = self._sorted_cuts.get(version)
-        if cuts is None:
-            cuts = self._sorted_cuts[version] = sorted(self._cuts[version])
+        cuts = self._boundaries(version)
         return (bisect_right(cuts, number), *(number & mask for mask in sorted(self.masks)))
 
     def where_port(self, number: int) -> int:
@@ -248,6 +357,24 @@ class Names:
             least = min(one.network.length for one in own)
             for one in own:
                 for length in range(least + 1, one.network.length + 1):
+                    free = WIDTH[6] - length
+                    first = one.number >> free << free
+                    self._cuts[6] |= {first, first + (1 << free)}
+        if self.networks:
+            self._cut_by_bits()
+
+    def _cut_by_bits(self) -> None:
+        """Where somebody has several IPv6 addresses to send from, the bits that the destination
+        has in common with each: networks are alike only if these are.
+        """
+        for namespace in self.view.namespaces:
+            place = self.view.place(namespace)
+            held: dict[str, list[OwnAddress]] = {}
+            for one in place.addresses:
+                if one.version == 6 and one.scope == "global" and not is_link_local(one.number, 6):
+                    held.setdefault(one.link if namespace == HOST else "", []).append(one)
+            for one in (one for rows in held.values() if len(rows) > 1 for one in rows):
+                for length in range(1, one.network.length):
                     free = WIDTH[6] - length
                     first = one.number >> free << free
                     self._cuts[6] |= {first, first + (1 << free)}

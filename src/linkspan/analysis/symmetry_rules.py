@@ -19,7 +19,6 @@ from linkspan.analysis.symmetry_terms import (
     Mine,
     PublishedPort,
     find_mines,
-    owners_of,
     told,
 )
 from linkspan.dataplane.objects import Element
@@ -122,7 +121,7 @@ class TableReader:
             if chain.hook is not None or jumps[name] != 1 or name in by_map:
                 continue
             content = tuple(self._rule(rule, found) for rule in chain.rules)
-            if len(owners_of(content)) <= 1:
+            if len(self._names.whose(content)) <= 1:
                 found[name] = content
         return found
 
@@ -255,7 +254,9 @@ class TableReader:
             self._names.cut_ports(first, last)
         elif isinstance(first, str) and isinstance(last, str):
             if "." in first or ":" in first:
-                self._names.cut(f"{first}-{last}")
+                own = self._names.cut(f"{first}-{last}")
+                if own is not None:
+                    return own
             elif not (first.isdecimal() and last.isdecimal()):
                 self._names.all_unlike = True
         return ("range", first, last)

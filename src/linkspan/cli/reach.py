@@ -174,6 +174,8 @@ def _group_json(group: Group, names: Names) -> dict[str, Any]:
                 "name": names.of(member),
                 "addresses": list(group.addresses[place]) if group.addresses else [],
                 "published": list(group.published[place]) if group.published else [],
+                "network": group.network(place) or None,
+                "gateways": list(group.gateways[place]) if group.gateways else [],
             }
             for place, member in enumerate(group.members)
         ],
@@ -185,9 +187,11 @@ def _finding_json(one: Finding, names: Names) -> dict[str, Any]:
         "from": one.origin,
         "to": one.target,
         "itself": one.same,
+        "on_one_network": one.near,
         "asked": {"from": names.of(one.asked[0]), "to": names.of(one.asked[1])},
         "address": one.address,
         "address_of_member": one.address_number,
+        "gateway_of_member": one.gateway_number,
         "protocol": one.protocol,
         "ports": [list(span) for span in one.ports],
         "published_of_member": one.published_number,

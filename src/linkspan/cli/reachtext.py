@@ -59,6 +59,9 @@ def _print_head(found: Reach) -> None:
     words = [f"{count} container{'' if count == 1 else 's'}"]
     if kinds < count:
         words.append(f"of {kinds} kind{'' if kinds == 1 else 's'}")
+    alike = len({network for group in groups.values() for network in group.networks})
+    if alike:
+        words.append(f"on {alike} networks that are alike")
     click.echo(" ".join(words))
     if found.uplink is not None and found.beside:
         _wrapped("", f"outside: {', '.join(found.beside.values())} on {found.uplink}")
@@ -83,15 +86,20 @@ def _cells(found: Reach, only: str | None) -> dict[tuple[str, str], str]:
 
 def _cell(findings: list[Finding], only: str | None) -> str:
     wanted = Reached.BLOCKED if only == "blocked" else Reached.REACHABLE
-    others = [one for one in findings if not one.same]
     itself = [one for one in findings if one.same]
-    main = others or itself
-    text = _reached_text(main, wanted)
-    if others and itself:
+    near = [one for one in findings if not one.same and one.near is not False]
+    far = [one for one in findings if one.near is False]
+    text = _reached_text(near or far or itself, wanted)
+    said = text
+    if near and far:
+        other = _reached_text(far, wanted)
+        if other != text:
+            said = f"{said} (other networks {other})"
+    if itself and (near or far):
         own = _reached_text(itself, wanted)
         if own != text:
-            text = f"{text} (itself {own})"
-    return text
+            said = f"{said} (itself {own})"
+    return said
 
 
 def _reached_text(findings: list[Finding], wanted: Reached) -> str:
@@ -281,6 +289,8 @@ def print_details(found: Reach, names: Names, one_pair: bool) -> None:
     rows = []
     for one in found.findings:
         to = "itself" if one.same else labels[one.target]
+        if one.near is not None and not one_pair:
+            to = f"{to}, {'on its network' if one.near else 'on another network'}"
         way = one.how if one.verdict is Reached.REACHABLE else one.why
         if one.verdict is Reached.DEPENDS:
             way = f"depends on {'; '.join(one.depends_on) or one.why}"
