@@ -96,8 +96,10 @@ class Exchange:
         if self.client.phase not in TALKING:
             await self._close()
         left = min(self.client.wake_at - time.time(), LONGEST_SLEEP)
+        # Not wait_for: in Python 3.11 it forgets a cancellation that comes with the bell.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._bell.wait(), max(left, 0))
+            async with asyncio.timeout(max(left, 0)):
+                await self._bell.wait()
         self._bell.clear()
         await self._read()
         await self._carry_out(self.client.wake(time.time()))
