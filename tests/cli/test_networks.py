@@ -103,7 +103,7 @@ def test_several_are_all_tried_and_the_failures_told_in_one_line(invoke: Any):
 def test_dry_run_and_plan_say_the_same_and_do_nothing(invoke: Any, served: Served):
     dry = invoke("network", "create", "web", "--dry-run")
     assert dry.status == 0
-    assert dry.out.startswith("create veth pair ls-web")
+    assert dry.out.startswith("create veth ls-web")
     assert invoke("plan", "--", "network", "create", "web").out == dry.out
     assert invoke("plan", "network", "create", "web").out == dry.out
     as_json = invoke("plan", "--", "network", "create", "web", "--format", "json").json
