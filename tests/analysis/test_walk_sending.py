@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from linkspan.analysis import Disposition, Flow, Verdict, View, trace_flow
 from linkspan.dataplane import (
@@ -174,3 +175,30 @@ def test_a_tunnel_that_leads_to_itself_finds_nobody():
     )  # fmt: skip
     (trace,) = trace_flow(hosts(itself, unbound), "a", THROUGH).traces
     assert trace.disposition is Disposition.NEIGHBOUR_UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("source", "protocol", "end"),
+    [
+        ("host", "tcp", Disposition.SWALLOWED),
+        ("host", "udp", Disposition.DELIVERED),
+        ("stranger", "tcp", Disposition.SWALLOWED),
+        ("stranger", "udp", Disposition.DELIVERED),
+    ],
+)
+def test_nobody_connects_to_an_anycast_address(source: str, protocol: str, end: Disposition):
+    plane = DataPlane(
+        (
+            Namespace(namespace="host"),
+            loopback("host"),
+            Link(name="up", kind=Physical(), mac="02:00:00:00:00:01", up=True),
+            Address(link="up", address="2001:db8::1/64"),
+            Route(destination="2001:db8::/128", type="anycast", link="up", table=255),
+            Listener(protocol=protocol, address="::", port=80),
+        )
+    )
+    flow = Flow(destination="2001:db8::", destination_port=80, protocol=protocol)
+    if source == "stranger":
+        flow = replace(flow, source="2001:db8::99", link="up")
+    answer = trace_flow(View(plane, sockets_known=True), "host", flow)
+    assert answer.first.disposition is end

@@ -24,6 +24,11 @@ def deliver(journey: Journey, packet: Packet, link: str) -> Ending:
         )
     where = join(to_text(packet.destination, packet.version), packet.destination_port)
     protocol = PROTOCOL_NAMES.get(packet.protocol, str(packet.protocol))
+    if packet.anycast and packet.protocol == 6:  # tcp_v6_conn_request, tcp_v6_send_reset
+        return journey.end(
+            Disposition.SWALLOWED, packet,
+            f"{where} is an anycast address of {place.name}: the kernel takes no TCP there",
+        )  # fmt: skip
     listener = find_listener(place, packet, link)
     if listener is not None:
         journey.listener = listener

@@ -19,6 +19,9 @@ from linkspan.dataplane.objects import Route
 
 GROUPS_ARE_NOT_WALKED = "packets to groups and broadcasts are not walked"
 
+OWN = frozenset(("local", "anycast"))
+"""Routes to the namespace itself."""
+
 _CONNECTING = frozenset((*WITH_PORTS, 1))
 
 
@@ -36,7 +39,7 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
     if journey.sent is None:
         journey.sent, journey.source = packet.flow, packet.source
         journey.first_way = way
-    packet.output_link = "lo" if way.type == "local" else way.link
+    packet.output_link = "lo" if way.type in OWN else way.link
     _tell_route(journey, packet, way, "sends")
     journey.way = way
     router = _Router(place, bound, packet)
@@ -45,7 +48,7 @@ def send(journey: Journey, packet: Packet, bound: str | None = None) -> Outcome:
         return ending
     if router.way is not None:
         way = router.way
-        packet.output_link = "lo" if way.type == "local" else way.link
+        packet.output_link = "lo" if way.type in OWN else way.link
         _tell_route(journey, packet, way, "now sends")
     return _leave(journey, packet, way)
 
@@ -162,7 +165,7 @@ def _route_output(
 
 def _tell_route(journey: Journey, packet: Packet, way: Way, verb: str) -> None:
     flow = packet.flow
-    if way.type == "local":
+    if way.type in OWN:
         line = f"{verb} {flow} to itself"
     else:
         near = describe_next(way, packet.destination, packet.version)
@@ -193,7 +196,8 @@ def take_in(journey: Journey, packet: Packet, link: str) -> Outcome:
     if not isinstance(admitted, Admitted):
         return journey.end(admitted.disposition, packet, admitted.reason)
     way = admitted.way
-    if way.type in ("local", "anycast"):
+    if way.type in OWN:
+        packet.anycast = way.type == "anycast"
         return _deliver(journey, packet, link)
     if way.type != "unicast":
         return journey.end(
@@ -227,8 +231,9 @@ def _leave(journey: Journey, packet: Packet, way: Way) -> Outcome:
     if ending is not None:
         return ending
     journey.tracker.confirm(packet)
-    if way.type == "local":
+    if way.type in OWN:
         packet.route_kept, packet.local_link = True, way.link or "lo"
+        packet.anycast = way.type == "anycast"
         packet.source_mac = packet.destination_mac = ""
         return Next("take_in", packet, "lo")
     if way.route is not None and _wraps(way.route):

@@ -33,9 +33,9 @@ class Packet:
     """
 
     __slots__ = (
-        "carried", "connection", "destination", "destination_mac", "destination_port",
-        "direction", "ether_type", "flags", "icmp_type", "input_link", "late_priority",
-        "local_link", "mark",
+        "anycast", "carried", "connection", "destination", "destination_mac",
+        "destination_port", "direction", "ether_type", "flags", "icmp_type", "input_link",
+        "late_priority", "local_link", "mark",
         "namespace", "operation", "output_link", "passed_prerouting", "port", "protocol",
         "route_kept", "source", "source_mac", "source_port", "state", "version", "vlan",
     )  # fmt: skip
@@ -68,6 +68,8 @@ class Packet:
         """It came over the loopback link, with the route that it was sent by."""
         self.local_link = ""
         """Then: the link that has the address, which is the one that its socket sees."""
+        self.anycast = False
+        """Its destination is an anycast address of the namespace."""
         self.carried: Carried | None = None
 
     def copy(self) -> Packet:
@@ -84,7 +86,7 @@ class Packet:
         self.namespace = namespace
         self.forget_tracking()
         self.passed_prerouting = False
-        self.route_kept = False
+        self.route_kept = self.anycast = False
         self.port = None
         self.input_link = self.output_link = None
 
