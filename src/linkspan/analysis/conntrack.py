@@ -48,6 +48,9 @@ class Tracker:
 
     def __init__(self, traced: bool = False) -> None:
         self.traced = traced
+        self.walked_beside = 0
+        """Outer packets of questions that went through tunnels. They leave connections behind:
+        the same question may be answered otherwise the next time."""
         self._neighbours: dict[tuple[str, str, int], list[tuple[int, str]]] = {}
         """Who has asked, by namespace, link and version: addresses and MACs, the last one first."""
         self._tables: dict[str, dict[Ends, tuple[Connection, str]]] = {}

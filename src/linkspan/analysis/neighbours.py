@@ -121,7 +121,7 @@ def _ask_once(
     held = view.resolved.get(key)
     if held is not None:
         return held  # type: ignore[return-value]
-    before = len(journey.choices.made)
+    before = _so_far(journey)
     recorder, way, hook = journey.recorder, journey.way, journey.hook
     journey.recorder = Silence()
     try:
@@ -129,9 +129,14 @@ def _ask_once(
     finally:
         journey.recorder, journey.way, journey.hook = recorder, way, hook
     # Beside a question through a tunnel one through the same tunnel finds nobody: not kept.
-    if len(journey.choices.made) == before and not journey.carrying:
+    if _so_far(journey) == before and not journey.carrying:
         view.resolved[key] = found
     return found
+
+
+def _so_far(journey: Journey) -> tuple[int, int]:
+    """What an answer must not have added to, if it shall hold whoever asks again."""
+    return len(journey.choices.made), journey.tracker.walked_beside
 
 
 def _ask_traced(
@@ -152,7 +157,7 @@ def _ask_traced(
     for constraints, asked in held:
         if journey.region.apply(constraints):
             return asked  # type: ignore[return-value]
-    before = len(journey.choices.made)
+    before = _so_far(journey)
     recorder, way, hook = journey.recorder, journey.way, journey.hook
     journey.recorder = Silence()
     try:
@@ -161,7 +166,7 @@ def _ask_traced(
     finally:
         journey.recorder, journey.way, journey.hook = recorder, way, hook
     kept = len(held) < _MOST_HELD and not journey.carrying
-    if len(journey.choices.made) == before and kept:
+    if _so_far(journey) == before and kept:
         held.append((constraints, found))
     return found
 

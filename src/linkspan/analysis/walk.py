@@ -175,6 +175,7 @@ def walk_beside(
     """Walk the packet that carries another, of a question that is asked beside the way, until
     that comes out of it again, or the end.
     """
+    journey.tracker.walked_beside += 1
     aside = _again(journey)
     aside.stranger = journey.stranger
     aside.recorder = Silence()
