@@ -26,6 +26,7 @@ from linkspan.dataplane import (
     Process,
     Sysctl,
     Table,
+    Veth,
 )
 from linkspan.dataplane.rules import Limit, Match, Meta, Nat, Payload, Verdict
 from linkspan.drivers import firewall as layout
@@ -307,3 +308,17 @@ def test_asking_for_one_of_a_kind_finds_the_same(
         assert by_kind.complete
         saved += one_by_one.walks - by_kind.walks
     assert odd or saved > 0
+
+
+def test_a_namespace_may_stand_for_the_outside() -> None:
+    objects = [
+        Link(name="eth0", kind=Veth(peer_name="eth0", peer_namespace="beside"), up=True,
+             mac=HOST_MAC),
+        Namespace(namespace="beside"),
+        Link(namespace="beside", name="eth0", up=True, mac="02:00:09:00:00:77",
+             kind=Veth(peer_name="eth0", peer_namespace="host")),
+        Listener(protocol="tcp", address="0.0.0.0", port=22),
+    ]  # fmt: skip
+    found = ask(*objects)
+    assert found.segments == ("eth0",)
+    assert any(one.ports == ((22, 22),) and one.namespace == "host" for one in found.exposures)

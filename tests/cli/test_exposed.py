@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from linkspan.cli.exposed import exposed
+from linkspan.cli.inhabitants import name_namespaces
 from linkspan.cli.state import State
 from linkspan.dataplane import DataPlane
 from linkspan.inventory.records import Container, HostView
-from linkspan.inventory.snapshot import save
+from linkspan.inventory.snapshot import load, save
 from walks.crowds import make_crowd
 
 
@@ -65,3 +67,21 @@ def test_a_link_that_is_not_there_is_wrong_usage(file: str):
     done = run("--from-file", file, "--link", "eth7")
     assert done.exception is not None
     assert "eth7" in str(done.exception)
+
+
+def test_names_of_namespaces():
+    def named(*pairs: tuple[str, str]) -> dict[str, str]:
+        held = [Container(namespace=place, name=name, runtime="docker") for place, name in pairs]
+        return name_namespaces(HostView(plane=DataPlane(), containers=tuple(held)))
+
+    assert named(("host", "near"), ("host", "agent")) == {"host": "host"}
+    assert named(("web", "side"), ("web", "web")) == {"web": "web+side"}
+    four = named(*(("web", name) for name in ("a", "b", "web", "c")))
+    assert four == {"web": "web+a+2 more"}
+
+
+def test_a_firewall_that_was_not_read_leaves_no_certain_answer(file: str, tmp_path: Path):
+    blind = replace(load(file), unseen=("The firewall of host could not be read: run as root",))
+    save(blind, str(tmp_path / "blind.lks"))
+    done = run("--from-file", str(tmp_path / "blind.lks"))
+    assert done.return_value == 3

@@ -96,6 +96,17 @@ def words_of(lines: list[str]) -> list[str]:
     return [f"{part[1]}{' '.join(part[2].split())}" for part in parts if part]
 
 
+def test_published_ports_stand_at_the_cable_of_the_default_route():
+    second = [
+        link("br1", Bridge()), *pair("q1", "shop", far="eth1", master="br1"),
+        Address(namespace="shop", link="eth1", address="10.30.0.2/24"),
+        Route(namespace="shop", destination="0.0.0.0/0", gateway="10.30.0.1", link="eth1"),
+    ]  # fmt: skip
+    lines = words_of(write(draw([*HOST, *second], *CONTAINERS)))
+    (line,) = [line for line in lines if "publishes" in line]
+    assert "q1 == shop (docker) with sidecar eth1" in line
+
+
 def test_the_tree_for_people():
     assert words_of(write(draw(HOST, *CONTAINERS))) == [
         "host",

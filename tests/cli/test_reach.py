@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from linkspan.cli import cli
 from linkspan.cli.reachlabels import label, ports_text
-from linkspan.dataplane import HOST, DataPlane
+from linkspan.dataplane import HOST, Chain, DataPlane, FirewallRule, Table
+from linkspan.dataplane.rules import Match, Payload, Verdict
 from linkspan.inventory.records import Container, HostView
-from linkspan.inventory.snapshot import save
+from linkspan.inventory.snapshot import load, save
 from walks.crowds import make_crowd
 
 WIDTH = 100
@@ -124,3 +126,15 @@ def test_labels():
     assert ports_text([(80, 80), (81, 83), (90, 90)]) == ["80-83", "90"]
     assert ports_text([(1, 65535)]) == ["all"]
     assert ports_text([(n, n) for n in range(1, 21, 2)])[-1] == "+5"
+
+
+def test_a_port_that_is_closed_on_the_way_out_does_not_close_the_way_out(tmp_path: Path):
+    path = saved(tmp_path, "none", 1, 2)
+    seen = load(path)
+    drop = FirewallRule((Match(Payload("tcp", "dport"), 25), Verdict("drop")))
+    chain = Chain(name="out", hook="forward", rules=(drop,))
+    shut = Table(family="inet", name="admin", chains=(chain,))
+    save(replace(seen, plane=DataPlane([*seen.plane, shut])), path, force=True)
+    done = run("--from-file", path)
+    assert "-24 26-" in done.output
+    assert "no way out" not in done.output

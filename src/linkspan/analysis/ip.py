@@ -128,17 +128,17 @@ def _source_without_route(
 
 
 def _route_output(
-    journey: Journey, place: Place, packet: Packet, source: int | None, bound: str | None,
+    journey: Journey,
+    place: Place,
+    packet: Packet,
+    source: int | None,
+    bound: str | None,
     with_ports: bool = True,
 ) -> Way | Ending:
     version = packet.version
     if is_multicast(packet.destination, version):
-        return journey.end(
-            Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
-        )
-    query = Query(
-        version, packet.destination, source, output_link=bound, mark=packet.mark
-    )
+        return journey.end(Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED)
+    query = Query(version, packet.destination, source, output_link=bound, mark=packet.mark)
     if with_ports:
         query = query._replace(
             protocol=packet.protocol, source_port=packet.source_port,
@@ -150,9 +150,7 @@ def _route_output(
         why = "has no route to" if way is None else f"refuses by {way.of} to send to"
         return journey.end(Disposition.NO_ROUTE, packet, f"{place.name} {why} {address}")
     if way.type == "broadcast":
-        return journey.end(
-            Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
-        )
+        return journey.end(Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED)
     if source is not None and is_loopback(source, version) and way.type != "local":
         bound_to_lo = way.link == "lo"
         if version == 4 and not bound_to_lo and not place.either(way.link or "", "route_localnet"):
@@ -200,9 +198,7 @@ def take_in(journey: Journey, packet: Packet, link: str) -> Outcome:
         packet.anycast = way.type == "anycast"
         return _deliver(journey, packet, link)
     if way.type != "unicast":
-        return journey.end(
-            Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED
-        )
+        return journey.end(Disposition.UNKNOWN, packet, GROUPS_ARE_NOT_WALKED)
     packet.output_link = way.link
     near = describe_next(way, packet.destination, packet.version)
     journey.recorder.step(

@@ -13,8 +13,9 @@ import msgspec
 from linkspan.analysis.addresses import version_of
 from linkspan.analysis.flow import Flow
 from linkspan.analysis.reach_asking import Asked, Asker
-from linkspan.analysis.reach_ends import INTERNET, OUTSIDE, Outside, find_outside, find_uplink
+from linkspan.analysis.reach_ends import INTERNET, OUTSIDE, Outside, find_outside
 from linkspan.analysis.reach_outcome import Outcome, Reached
+from linkspan.analysis.segments import find_uplink
 from linkspan.analysis.symmetry import Kinds, find_kinds
 from linkspan.analysis.trace import Disposition
 from linkspan.analysis.view import View
@@ -264,9 +265,7 @@ def _make_groups(
     )
 
 
-def _pairs(
-    origin: Group, target: Group
-) -> Iterator[tuple[bool, bool | None, tuple[str, str]]]:
+def _pairs(origin: Group, target: Group) -> Iterator[tuple[bool, bool | None, tuple[str, str]]]:
     """A pair of two members that are not one, and a member with itself, where there are such.
     Where both are on networks that are alike, a pair on one network and one on two.
     """
@@ -307,7 +306,11 @@ def _pair_on(origin: Group, target: Group, near: bool) -> tuple[str, str] | None
 
 
 def _finding(
-    origin: Group, target: Group, same: bool, near: bool | None, pair: tuple[str, str],
+    origin: Group,
+    target: Group,
+    same: bool,
+    near: bool | None,
+    pair: tuple[str, str],
     asked: Asked,
 ) -> Finding:
     outcome = asked.outcome

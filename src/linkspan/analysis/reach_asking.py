@@ -91,9 +91,7 @@ class Asker:
                 for ports, told in self._ask_ports(origin, text, protocol, wanted):
                     place_number = None if target == HOST else number
                     gateway = gateways.get(text) if target == HOST else None
-                    yield Asked(
-                        text, place_number, protocol, ports, None, told.outcome, gateway
-                    )
+                    yield Asked(text, place_number, protocol, ports, None, told.outcome, gateway)
         if target != HOST and origin in (HOST, *beyond):
             yield from self._ask_published(origin, target)
 

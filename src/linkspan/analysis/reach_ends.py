@@ -17,9 +17,9 @@ from linkspan.analysis.addresses import (
 from linkspan.analysis.choices import Choices
 from linkspan.analysis.place import Place
 from linkspan.analysis.routing import REFUSALS, Query, find_way
+from linkspan.analysis.segments import find_uplink
 from linkspan.analysis.view import View
-from linkspan.dataplane.links import Physical, Veth
-from linkspan.dataplane.objects import HOST, Route
+from linkspan.dataplane.objects import HOST
 from linkspan.dataplane.sockets import Listener
 
 OUTSIDE, INTERNET = "outside", "internet"
@@ -35,35 +35,6 @@ _PRIVATE = tuple(
 )  # fmt: skip
 """RFC 1918, 6598, 3927, 4193, 3879."""
 _MOST_TRIED = 4096
-
-
-def find_uplink(view: View) -> str | None:
-    """The host's link to the outside: that of its default route, else its network card."""
-    if HOST not in view.namespaces:
-        return None
-    place = view.place(HOST)
-    for route in place.of(Route):
-        if route.destination in ("0.0.0.0/0", "::/0") and route.table == 254:
-            link = route.link or (route.hops[0].link if route.hops else None)
-            if link is not None and link in place.links:
-                return _port_outside(view, place, link)
-    return next((name for name in place.links if _leads_outside(view, place, name)), None)
-
-
-def _leads_outside(view: View, place: Place, name: str) -> bool:
-    link = place.links[name]
-    return isinstance(link.kind, Physical) or (
-        isinstance(link.kind, Veth) and view.peer(link) is None and not link.master
-    )
-
-
-def _port_outside(view: View, place: Place, link: str) -> str:
-    """A bridge leads outside by the port that nobody observed is behind."""
-    for port in place.ports.get(link, ()):
-        kind = port.kind
-        if isinstance(kind, Physical) or (isinstance(kind, Veth) and view.peer(port) is None):
-            return port.name
-    return link
 
 
 class Outside(NamedTuple):

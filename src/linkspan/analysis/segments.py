@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from linkspan.analysis.place import Place
 from linkspan.analysis.segment import may_pass
 from linkspan.analysis.view import View
 from linkspan.dataplane.links import Macvlan, Other, Physical, Veth, Vlan
-from linkspan.dataplane.objects import HOST, Link
+from linkspan.dataplane.objects import HOST, Link, Route
 
 _BUNDLES = frozenset(("bond", "team"))
 
@@ -25,13 +26,49 @@ class Receiver(NamedTuple):
 
 def find_segments(view: View, namespace: str = HOST) -> list[str]:
     """The links of a namespace behind which strangers can be: network cards, bundles of them,
-    VLANs on them, and cables whose other end was not observed.
+    VLANs on them, and cables whose other end was not observed. The host's uplink is one also
+    where a namespace of this machine stands for the outside.
     """
-    return [
+    found = [
         link.name
         for link in view.place(namespace).links.values()
         if link.up is not False and _leads_out(view, link)
     ]
+    uplink = find_uplink(view) if namespace == HOST else None
+    if uplink is not None and uplink not in found:
+        link = view.place(HOST).links[uplink]
+        if link.up is not False and (not found or isinstance(link.kind, Veth)):
+            found.append(uplink)
+    return found
+
+
+def find_uplink(view: View) -> str | None:
+    """The host's link to the outside: that of its default route, else its network card."""
+    if HOST not in view.namespaces:
+        return None
+    place = view.place(HOST)
+    for route in place.of(Route):
+        if route.destination in ("0.0.0.0/0", "::/0") and route.table == 254:
+            link = route.link or (route.hops[0].link if route.hops else None)
+            if link is not None and link in place.links:
+                return _port_outside(view, place, link)
+    return next((name for name in place.links if _is_outside(view, place.links[name])), None)
+
+
+def _is_outside(view: View, link: Link) -> bool:
+    return isinstance(link.kind, Physical) or (
+        isinstance(link.kind, Veth) and view.peer(link) is None and not link.master
+    )
+
+
+def _port_outside(view: View, place: Place, link: str) -> str:
+    """A bridge leads outside by the port that nobody observed is behind."""
+    for port in place.ports.get(link, ()):
+        if isinstance(port.kind, Physical) or (
+            isinstance(port.kind, Veth) and view.peer(port) is None
+        ):
+            return port.name
+    return link
 
 
 def _leads_out(view: View, link: Link) -> bool:

@@ -47,9 +47,7 @@ class Kinds(NamedTuple):
     networks: dict[str, str]
 
 
-def find_kinds(
-    view: View, containers: Iterable[str] | None = None, across: bool = False
-) -> Kinds:
+def find_kinds(view: View, containers: Iterable[str] | None = None, across: bool = False) -> Kinds:
     """The kinds of the namespaces `containers`; without it of all but the host's. `across`:
     whole networks are compared too, and those on networks that are alike may be of one kind.
     """

@@ -51,9 +51,7 @@ class Facts:
     ) -> None:
         self._view = view
         self.names = Names(view, containers, networks)
-        self.held: dict[str, list[Any]] = {
-            name: [] for name in (*containers, *self.names.networks)
-        }
+        self.held: dict[str, list[Any]] = {name: [] for name in (*containers, *self.names.networks)}
         self.chains: list[ReadChain] = []
         self.with_ports: list[Fact] = []
         self.entries: list[FdbEntry | Neighbour] = []

@@ -269,9 +269,7 @@ def _choose_own_source(journey: Journey, packet: Packet, listener: Listener | No
         journey.connected_unbound = not refused
 
 
-def _follow_up(
-    there: Leg, opening: Packet, came_by: str | None, towards: str | None
-) -> Leg:
+def _follow_up(there: Leg, opening: Packet, came_by: str | None, towards: str | None) -> Leg:
     """The first packet after the answer: what is allowed for a new flow only stops it."""
     journey = _again(there.journey)
     packet = opening.copy()

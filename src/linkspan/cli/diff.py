@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from linkspan.cli.looking import CANNOT_SAY, Looking, print_gaps
+from linkspan.cli.looking import CANNOT_SAY, Looking, WrongWordsError, print_gaps
 from linkspan.cli.state import format_option, reads
 from linkspan.cli.tables import print_json
 
@@ -56,7 +56,7 @@ def diff(before: str, after: str | None, plans: tuple[str, ...], verbose: bool, 
     try:
         sides = find_sides(before, after, plans)
     except (NotFound, InvalidRequest) as error:
-        raise click.UsageError(error.message) from None
+        raise WrongWordsError(error.message) from None
     except LinkspanError as error:
         click.echo(f"linkspan: {' '.join(error.message.split())}", err=True)
         return CANNOT_SAY

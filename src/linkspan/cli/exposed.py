@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from linkspan.cli.looking import CANNOT_SAY, Looking, print_gaps, view_options
+from linkspan.cli.inhabitants import name_namespaces
+from linkspan.cli.looking import CANNOT_SAY, Looking, is_blind, print_gaps, view_options
 from linkspan.cli.state import format_option, reads
 from linkspan.cli.tables import print_json
 
@@ -50,7 +51,7 @@ def exposed(
 
         print_exposed(found, host, verbose)
     print_gaps(host)
-    return 0 if found.complete and not (host.unseen and not host.plane) else CANNOT_SAY
+    return 0 if found.complete and not is_blind(host) else CANNOT_SAY
 
 
 def find(host: HostView, link: str | None, proto: str | None) -> Exposed:
@@ -62,22 +63,12 @@ def find(host: HostView, link: str | None, proto: str | None) -> Exposed:
     return find_exposed(view, link, PROTOCOLS if proto is None else (proto,))
 
 
-def name_all(host: HostView) -> dict[str, str]:
-    """Names for people by namespace; containers that share one are named together."""
-    shown: dict[str, list[str]] = {}
-    for one in host.containers:
-        held = shown.setdefault(one.namespace, [])
-        if one.name not in held:
-            held.append(one.name)
-    return {namespace: "+".join(names) for namespace, names in shown.items()}
-
-
 # JSON ---------------------------------------------------------------------------------
 
 
 def as_json(found: Exposed, host: HostView) -> dict[str, Any]:
     """The answer as documented in docs/exposed.md."""
-    names = name_all(host)
+    names = name_namespaces(host)
     return {
         "segments": list(found.segments),
         "exposed": [_exposure_json(one, names) for one in found.exposures],

@@ -10,7 +10,7 @@ from linkspan.analysis.exposed import Exposed
 from linkspan.analysis.exposures import Addresses, Exposure, Passage, Ports, Unclear
 from linkspan.analysis.headers import ALL_PORTS
 from linkspan.analysis.intervals import range_text
-from linkspan.cli.exposed import name_all
+from linkspan.cli.inhabitants import name_namespaces
 from linkspan.cli.tables import clean, print_table
 from linkspan.dataplane import HOST, Address
 from linkspan.inventory.records import HostView
@@ -23,7 +23,7 @@ _HEADINGS = ("ADDRESS", "PORT", "PROTO", "FROM", "ANSWERS", "OPENED BY")
 
 def print_exposed(found: Exposed, host: HostView, verbose: bool) -> None:
     """The table, a line or more of what it does not show, and what could not be said."""
-    names = name_all(host)
+    names = name_namespaces(host)
     own = {item.address.partition("/")[0]: item.link for item in host.plane.of(Address)
            if item.namespace == HOST}  # fmt: skip
     several = len(found.segments) > 1
@@ -100,7 +100,8 @@ def answers_text(one: Exposure, names: dict[str, str]) -> str:
     if process:
         text += f" {clean(process)}"
     if one.relays_to:
-        text += f" -> {one.relays_to}"
+        where, lost, _ = one.relays_to.partition(", which it does not reach")
+        text += f" -> {where}{', not reached' if lost else ''}"
     if one.answered in _NO_ANSWER:
         text += f" ({_NO_ANSWER[one.answered]})"
     return text

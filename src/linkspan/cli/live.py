@@ -34,7 +34,7 @@ def try_for_real(
     Raises click.UsageError where no packet can be sent, PermissionRefused without root,
     Conflict for a source port that is taken, KernelRefused.
     """
-    _check(looking, question, origin)
+    _check(question, origin)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # so that what was made is taken away first
     answer, seen, comparison = observe_and_compare(question, timeout)
@@ -83,11 +83,15 @@ def observe_and_compare(
     return answer, seen, compare(question.view, question.namespace, answer, seen)
 
 
-def _check(looking: Looking, question: Question, origin: str) -> None:
+def check_looking(looking: Looking) -> None:
+    """Refuse what is no host to send on. Raises click.UsageError."""
     if not looking.live or looking.plans:
         raise click.UsageError(
             "--live sends a real packet on this host: not with --from-file or --plan"
         )
+
+
+def _check(question: Question, origin: str) -> None:
     flow = question.flow
     if flow.link is not None:
         raise click.UsageError(

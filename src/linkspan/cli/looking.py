@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -21,6 +21,19 @@ CANNOT_SAY = 3
 """Exit status of a question that has no answer: the host or a file could not be read."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class WrongWordsError(click.ClickException):
+    """What was asked for is not there, or not asked rightly: one line, status 2.
+
+    Usage of the command, as click shows it, would not help: its form was right.
+    """
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line on standard error."""
+        click.echo(f"linkspan: {' '.join(self.message.split())}", file=file, err=file is None)
 
 
 class Looking(NamedTuple):
@@ -89,12 +102,17 @@ def view_options(function: F) -> F:
         try:
             return function(*arguments, looking=Looking(file, plans), **options)
         except (NotFound, InvalidRequest) as error:
-            raise click.UsageError(error.message) from None
+            raise WrongWordsError(error.message) from None
         except LinkspanError as error:
             click.echo(f"linkspan: {' '.join(error.message.split())}", err=True)
             return CANNOT_SAY
 
     return ask  # type: ignore[return-value]
+
+
+def is_blind(host: HostView) -> bool:
+    """Whether what was not seen may decide any answer: whole namespaces, firewalls, rules."""
+    return any("could not be read" in sentence for sentence in host.unseen)
 
 
 def print_gaps(view: HostView) -> None:

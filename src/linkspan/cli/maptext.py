@@ -149,7 +149,8 @@ def _row(branch: Branch, writing: Writing) -> Row:
 def _namespace_row(branch: Branch, writing: Writing) -> Row:
     assert branch.entered is not None
     name = name_namespace(branch.entered)
-    return Row((name,), _occupant_facts(branch.entered, writing), "namespace")
+    facts = [*_published(branch.entered), *_occupant_facts(branch.entered, writing)]
+    return Row((name,), facts, "namespace")
 
 
 def _far_row(branch: Branch, far: MappedLink, writing: Writing) -> Row:
@@ -169,6 +170,8 @@ def _far_row(branch: Branch, far: MappedLink, writing: Writing) -> Row:
         facts += _routing(far, writing)
     if far.master is not None:
         facts.append(clean(f"port of {far.master[1]}"))
+    if _is_published_by(branch, far, writing):
+        facts += _published(branch.entered)
     if branch.home:
         facts += _occupant_facts(branch.entered, writing)
     for mapped in (near, far):
@@ -238,9 +241,23 @@ def name_namespace(namespace: MappedNamespace) -> str:
     return title
 
 
-def _occupant_facts(namespace: MappedNamespace, writing: Writing) -> list[str]:
+def _is_published_by(branch: Branch, far: MappedLink, writing: Writing) -> bool:
+    """Whether published ports stand at this cable: that of the default route, else the first."""
+    assert branch.entered is not None
+    by_default = [
+        end for end in branch.entered.links
+        if end in writing.graph.links and writing.graph.links[end].gateways
+    ]  # fmt: skip
+    return far.end == by_default[0] if by_default else branch.home
+
+
+def _published(namespace: MappedNamespace) -> list[str]:
     published = [clean(port) for one in namespace.containers for port in one.published]
-    facts = [f"publishes {', '.join(published)}"] if published else []
+    return [f"publishes {', '.join(published)}"] if published else []
+
+
+def _occupant_facts(namespace: MappedNamespace, writing: Writing) -> list[str]:
+    facts = []
     if writing.verbose:
         facts += [f"image {clean(one.image)}" for one in namespace.containers if one.image]
         facts += [f"id {clean(one.id[:12])}" for one in namespace.containers if one.id]

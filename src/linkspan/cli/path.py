@@ -55,10 +55,12 @@ def path(
     linkspan path outside 192.0.2.10:8080
     linkspan path shop 1.1.1.1:443 --proto udp -v
     """
+    if live is not None:
+        from linkspan.cli.live import check_looking, try_for_real
+
+        check_looking(looking)
     question = find_question(looking, origin, target, proto, source_port, mark, link)
     if live is not None:
-        from linkspan.cli.live import try_for_real
-
         return try_for_real(looking, question, origin, target, live, verbose, output)
     host, answer = question.host, question.answer()
     hidden = find_hidden(host, answer)
@@ -73,7 +75,7 @@ def path(
     else:
         from linkspan.cli.pathtext import print_answer
 
-        print_answer(answer, origin, target, verbose)
+        print_answer(answer, question.view, origin, target, verbose)
         if hidden:
             click.echo(f"BUT IT CANNOT BE SAID: {'; '.join(hidden)}")
         print_gaps(host)
@@ -135,9 +137,9 @@ def find_question(
         OUTSIDE,
         find_origin,
         find_target,
-        find_uplink,
         parse,
         resolve,
+        uplink_of,
     )
     from linkspan.dataplane import HOST
 
@@ -170,7 +172,7 @@ def find_question(
         raise click.UsageError(f"{flow.source} and {flow.destination} are of two IP versions")
     stranger = None
     if end.name == OUTSIDE and flow.link is None:
-        stranger = stranger_at(HOST, find_uplink(view), destination)
+        stranger = stranger_at(HOST, uplink_of(view), destination)
     return Question(host, view, first.namespace, flow, stranger, source_port)
 
 

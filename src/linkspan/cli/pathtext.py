@@ -11,7 +11,7 @@ import textwrap
 
 import click
 
-from linkspan.analysis import Answer, Hop, Trace, Verdict
+from linkspan.analysis import Answer, Hop, Trace, Verdict, View
 from linkspan.analysis.trace import GOOD
 from linkspan.cli.pathadvice import advise
 from linkspan.cli.tables import clean
@@ -27,7 +27,7 @@ _TITLES = {
 }
 
 
-def print_answer(answer: Answer, origin: str, target: str, verbose: bool) -> None:
+def print_answer(answer: Answer, view: View, origin: str, target: str, verbose: bool) -> None:
     """Print every way that differs in its end, and what they depend on."""
     first = answer.first
     click.echo(f"{clean(origin)} to {clean(target)}: {first.sent}")
@@ -47,7 +47,7 @@ def print_answer(answer: Answer, origin: str, target: str, verbose: bool) -> Non
             _print_wrapped("       ", f"{word}: {_explain_trace(trace)}")
     click.echo("")
     _print_wrapped("", f"{_TITLES[answer.verdict]}: {explain_end(answer)}")
-    for line in advise(answer):
+    for line in advise(answer, view):
         _print_wrapped("  ", line)
     notes = {note for trace in answer.traces for leg in trace.legs for note in leg.not_understood}
     for note in sorted(notes):
@@ -64,7 +64,7 @@ def print_trace(trace: Trace, verbose: bool) -> None:
             click.echo(f"  {title}: {leg.sent}")
             _print_hops(leg, verbose)
     if trace.onward is not None:
-        click.echo(f"  which opens a connection of its own: {trace.onward.flow}")
+        click.echo(f"  which opens a connection of its own: {trace.onward.first.sent}")
         print_trace(trace.onward.first, verbose)
 
 

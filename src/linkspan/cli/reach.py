@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from linkspan.cli.looking import CANNOT_SAY, Looking, print_gaps, view_options
+from linkspan.cli.inhabitants import name_namespaces
+from linkspan.cli.looking import CANNOT_SAY, Looking, is_blind, print_gaps, view_options
 from linkspan.cli.state import format_option, reads
 from linkspan.cli.tables import print_json
 
@@ -51,7 +52,7 @@ def reach(
     Nothing is sent. Containers that are alike are shown together. Needs root or --from-file,
     no daemon.
 
-    Exit status: 0 shown, 3 the host or file could not be read, 2 wrong usage.
+    Exit status: 0 shown, 3 the host or file could not be read, or not in full, 2 wrong usage.
 
     \b
     linkspan reach
@@ -62,9 +63,10 @@ def reach(
     host = looking.whole()
     names, found = find_matrix(host, origin, target, proto, ports)
     found = choose(found, ip, only)
+    status = CANNOT_SAY if is_blind(host) else 0
     if output == "json":
         print_json(as_json(found, names, host))
-        return 0
+        return status
     from linkspan.cli.reachtext import print_details, print_matrix
 
     if verbose or (origin is not None and target is not None):
@@ -72,7 +74,7 @@ def reach(
     else:
         print_matrix(found, names, only)
     print_gaps(host)
-    return CANNOT_SAY if not host.plane and host.unseen else 0
+    return status
 
 
 def find_matrix(
@@ -90,7 +92,7 @@ def find_matrix(
     start, _ = _find_end(host, origin)
     end, port = _find_end(host, target)
     wanted = (*ports, *(() if port is None else (port,)))
-    return name_all(host), find_reach(
+    return Names(name_namespaces(host)), find_reach(
         view,
         containers=_containers(host, view.namespaces),
         origins=None if start is None else [start],
@@ -124,16 +126,6 @@ def _find_end(host: HostView, word: str | None) -> tuple[str | None, int | None]
     if where.name in (INTERNET, OUTSIDE, HOST):
         return where.name, where.port
     return resolve(where, host.containers, host.unseen).name, where.port
-
-
-def name_all(host: HostView) -> Names:
-    """Names for people; containers that share a namespace are named together."""
-    shown: dict[str, list[str]] = {}
-    for one in host.containers:
-        held = shown.setdefault(one.namespace, [])
-        if one.name not in held:
-            held.append(one.name)
-    return Names({namespace: "+".join(held) for namespace, held in shown.items()})
 
 
 def choose(found: Reach, ip: str | None, only: str | None) -> Reach:

@@ -46,8 +46,16 @@ def find_facts(found: Reach, names: Names, labels: dict[str, str]) -> Iterator[s
         for one in found.findings
         if one.verdict is Reached.BLOCKED and one.target == INTERNET and one.origin not in ENDS
     ]
+    out = {
+        (one.origin, _version(one))
+        for one in found.findings
+        if one.target == INTERNET and one.verdict is not Reached.BLOCKED
+    }
     for version in (4, 6):
-        rows = [one for one in stuck if _version(one) == version]
+        rows = [
+            one for one in stuck
+            if _version(one) == version and (one.origin, version) not in out
+        ]  # fmt: skip
         if rows:
             more = " for the first" if len({one.origin for one in rows}) > 1 else ""
             yield (

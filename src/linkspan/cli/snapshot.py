@@ -74,13 +74,14 @@ def show(file: str, output: str) -> None:
     \b
     linkspan snapshot show before.lks
     """
+    from linkspan.cli.looking import WrongWordsError
     from linkspan.errors import SnapshotUnreadable
     from linkspan.inventory.snapshot import load_header
 
     try:
         header, size = load_header(file)
     except SnapshotUnreadable as error:
-        raise click.UsageError(error.message) from None
+        raise WrongWordsError(error.message) from None
     if output == "json":
         print_json(as_json(header, size, file))
         return

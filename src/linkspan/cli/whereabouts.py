@@ -10,7 +10,8 @@ from typing import NamedTuple
 from linkspan.analysis import View
 from linkspan.analysis.addresses import is_link_local, is_loopback, to_number, to_text, version_of
 from linkspan.analysis.place import OwnAddress, Place
-from linkspan.dataplane import HOST, Link, Physical, Route, Veth
+from linkspan.analysis.segments import find_uplink
+from linkspan.dataplane import HOST, Link, Veth
 from linkspan.errors import InvalidRequest, LinkspanError, NotFound
 from linkspan.inventory.records import Container
 
@@ -137,7 +138,7 @@ def _listed(words: Sequence[str], last: str) -> str:
 def find_origin(view: View, where: Whereabouts, version: int, link: str | None) -> Origin:
     """Where packets begin. Raises NotFound."""
     if where.name == OUTSIDE:
-        link = link or find_uplink(view)
+        link = link or uplink_of(view)
         return Origin(HOST, _stranger_address(view, link, version), link)
     if where.name is not None:
         return Origin(_observed(where, view))
@@ -145,7 +146,7 @@ def find_origin(view: View, where: Whereabouts, version: int, link: str | None) 
     owners = _nearest(view, view.owners.get((version_of(where.address), to_number(where.address))))
     if owners:
         return Origin(owners[0], where.address)
-    return Origin(HOST, where.address, link or find_uplink(view))
+    return Origin(HOST, where.address, link or uplink_of(view))
 
 
 def _nearest(view: View, owners: Sequence[str] | None) -> Sequence[str]:
@@ -178,28 +179,12 @@ def _observed(where: Whereabouts, view: View) -> str:
     return where.name
 
 
-def find_uplink(view: View) -> str:
-    """The host's link to the outside: that of its default route, else its network card."""
-    place = view.place(HOST)
-    for route in place.of(Route):
-        if route.destination in ("0.0.0.0/0", "::/0") and route.table == 254 and route.link:
-            return _physical_port(view, place, route.link)
-    for link in place.links.values():
-        if isinstance(link.kind, Physical) or (
-            isinstance(link.kind, Veth) and view.peer(link) is None and not link.master
-        ):
-            return link.name
-    raise NotFound("this host has no link to the outside; name one with --link")
-
-
-def _physical_port(view: View, place: Place, link: str) -> str:
-    """A bridge leads outside by the port that nobody observed is behind."""
-    for port in place.ports.get(link, ()):
-        if isinstance(port.kind, Physical) or (
-            isinstance(port.kind, Veth) and view.peer(port) is None
-        ):
-            return port.name
-    return link
+def uplink_of(view: View) -> str:
+    """The host's link to the outside. Raises NotFound where it has none."""
+    found = find_uplink(view)
+    if found is None:
+        raise NotFound("this host has no link to the outside; name one with --link")
+    return found
 
 
 def _stranger_address(view: View, link: str, version: int) -> str:
@@ -222,7 +207,7 @@ def find_target(view: View, where: Whereabouts, origin: str | None) -> str:
     if where.address is not None:
         return where.address
     if where.name == OUTSIDE:
-        return _stranger_address(view, find_uplink(view), 4)
+        return _stranger_address(view, uplink_of(view), 4)
     namespace = _observed(where, view)
     place = view.place(namespace)
     reachable = [one for one in place.addresses if _is_global(one)]

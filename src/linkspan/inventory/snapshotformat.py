@@ -298,7 +298,7 @@ def _read_start(data: bytes, name: str) -> _Start:
             raise _damaged(name, "its beginning", f"the file ends after {len(data)} bytes")
         raise SnapshotUnreadable(
             f"{name} is no snapshot: it does not begin as one does; "
-            f"`linkspan snapshot save {name}` would write one"
+            "`linkspan snapshot save FILE` writes one"
         )
     if len(data) < _PREFIX:
         raise _damaged(name, "its beginning", f"the file ends after {len(data)} bytes")
