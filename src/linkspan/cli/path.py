@@ -55,10 +55,12 @@ def path(
     linkspan path outside 192.0.2.10:8080
     linkspan path shop 1.1.1.1:443 --proto udp -v
     """
+    if live is not None:
+        from linkspan.cli.live import check_looking, try_for_real
+
+        check_looking(looking)
     question = find_question(looking, origin, target, proto, source_port, mark, link)
     if live is not None:
-        from linkspan.cli.live import try_for_real
-
         return try_for_real(looking, question, origin, target, live, verbose, output)
     host, answer = question.host, question.answer()
     hidden = find_hidden(host, answer)
