@@ -75,7 +75,7 @@ def path(
     else:
         from linkspan.cli.pathtext import print_answer
 
-        print_answer(answer, question.view, origin, target, verbose)
+        print_answer(answer, question.view, origin, target, verbose, bool(hidden))
         if hidden:
             click.echo(f"BUT IT CANNOT BE SAID: {'; '.join(hidden)}")
         print_gaps(host)

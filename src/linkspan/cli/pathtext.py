@@ -27,8 +27,13 @@ _TITLES = {
 }
 
 
-def print_answer(answer: Answer, view: View, origin: str, target: str, verbose: bool) -> None:
-    """Print every way that differs in its end, and what they depend on."""
+def print_answer(
+    answer: Answer, view: View, origin: str, target: str, verbose: bool, doubted: bool = False
+) -> None:
+    """Print every way that differs in its end, and what they depend on.
+
+    `doubted`: what was not seen may decide otherwise.
+    """
     first = answer.first
     click.echo(f"{clean(origin)} to {clean(target)}: {first.sent}")
     shown: set[tuple[object, ...]] = set()
@@ -46,7 +51,8 @@ def print_answer(answer: Answer, view: View, origin: str, target: str, verbose: 
             word = "then it is delivered" if trace.good else "then it is not delivered"
             _print_wrapped("       ", f"{word}: {_explain_trace(trace)}")
     click.echo("")
-    _print_wrapped("", f"{_TITLES[answer.verdict]}: {explain_end(answer)}")
+    title = f"{'AS FAR AS IT WAS SEEN ' if doubted else ''}{_TITLES[answer.verdict]}"
+    _print_wrapped("", f"{title}: {explain_end(answer)}")
     for line in advise(answer, view):
         _print_wrapped("  ", line)
     notes = {note for trace in answer.traces for leg in trace.legs for note in leg.not_understood}
