@@ -275,3 +275,12 @@ def test_containers_that_are_alike_are_told_together(count: int):
     assert [one.ports for one in found.closed if "c0" in one.targets] == [
         ((80, 80),) for _ in [one for one in found.closed if "c0" in one.targets]
     ]
+
+
+def test_one_more_address_of_an_exposed_socket_closes_nothing():
+    before = host(listener(22))
+    after = before.with_object(Address(link="eth0", address="192.0.2.77/24"))
+    changes = find_differences(before, after).exposures
+    assert [(one.action, one.addresses, one.ports) for one in changes] == [
+        ("added", ("192.0.2.77",), ((22, 22),))
+    ]

@@ -45,20 +45,27 @@ class ExposureChanges(NamedTuple):
 def find_exposure_changes(before: View, after: View) -> ExposureChanges:
     """Compare what strangers reach; a host that nothing leads to from outside exposes nothing."""
     notes: list[str] = []
-    old, new = (_by_socket(view, notes) for view in (before, after))
-    found = []
+    old, new = (_by_address(view, notes) for view in (before, after))
+    # Address by address, since a longer list is no other way; what changed alike is one again.
+    alike: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
+    shown: dict[tuple[object, ...], Exposure] = {}
     for key in dict.fromkeys((*old, *new)):
         one, other = old.get(key, ()), new.get(key, ())
         was, now = _sources(one), _sources(other)
         if was == now:
             continue
-        first = (other or one)[0]
+        same = (*key[:-1], was, now)
+        alike[same].append(str(key[-1]))
+        shown.setdefault(same, (other or one)[0])
+    found = []
+    for same, addresses in alike.items():
+        was, now, first = str(same[-2]), str(same[-1]), shown[same]
         found.append(
             ExposureChange(
                 action="added" if not was else "removed" if not now else "changed",
                 segment=first.segment,
                 protocol=first.protocol,
-                addresses=first.addresses,
+                addresses=tuple(addresses),
                 ports=first.ports,
                 namespace=first.namespace,
                 own_address=first.own_address,
@@ -71,18 +78,20 @@ def find_exposure_changes(before: View, after: View) -> ExposureChanges:
     return ExposureChanges(tuple(found), tuple(dict.fromkeys(notes)))
 
 
-def _by_socket(view: View, notes: list[str]) -> dict[object, tuple[Exposure, ...]]:
+def _by_address(view: View, notes: list[str]) -> dict[tuple[object, ...], tuple[Exposure, ...]]:
     try:
         exposed = find_exposed(view)
     except NotFound:
         return {}
     notes += (f"not compared from outside: {rest}" for rest in exposed.rest)
-    found: defaultdict[object, list[Exposure]] = defaultdict(list)
+    found: defaultdict[tuple[object, ...], list[Exposure]] = defaultdict(list)
     for one in exposed.exposures:
-        found[
+        socket = (
             one.segment, one.version, one.protocol, one.namespace, one.own_address, one.own_ports,
-            one.addresses, one.ports,
-        ].append(one)  # fmt: skip
+            one.ports,
+        )  # fmt: skip
+        for address in one.addresses:
+            found[(*socket, address)].append(one)
     return {key: tuple(held) for key, held in found.items()}
 
 

@@ -13,11 +13,13 @@ from linkspan.analysis.intervals import range_text
 from linkspan.cli.inhabitants import name_namespaces
 from linkspan.cli.tables import clean, print_table
 from linkspan.dataplane import HOST, Address
+from linkspan.drivers.loopback6 import STAND_IN
 from linkspan.inventory.records import HostView
 
 _FEW = 3
-_LOCAL = frozenset(("fe80::/10",))
-"""Sources that never come from elsewhere than the segment, and are not worth a word."""
+_LOCAL = frozenset(("fe80::/10", STAND_IN))
+"""Sources that never come from elsewhere than the segment, or from nowhere at all: the discard
+prefix, of which linkspan keeps one for itself. Not worth a word."""
 _HEADINGS = ("ADDRESS", "PORT", "PROTO", "FROM", "ANSWERS", "OPENED BY")
 
 
