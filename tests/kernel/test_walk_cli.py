@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -64,7 +65,7 @@ def test_the_answer_for_people_names_the_rule(site: Site):
     done = site.daemon.cli("path", "shop", "other:80", check=False)
     assert done.returncode == 1
     assert "NOT DELIVERED: rejected with admin-prohibited by inet linkspan refuse" in done.stdout
-    lines = [line for line in done.stdout.splitlines() if line.lstrip()[:1].isdigit()]
+    lines = [line for line in done.stdout.splitlines() if re.match(r" {0,2}\d+  \S", line)]
     assert [line.split()[1] for line in lines[:2]] == ["shop", "host"]
 
 
