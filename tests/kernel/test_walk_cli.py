@@ -93,6 +93,7 @@ def test_outside_has_a_port_at_both_ends(site: Site):
     [
         (("shp", "db:80"), "no container or namespace 'shp'; did you mean shop"),
         (("shop", "db:0"), "'0' is no port"),
+        (("shop", "10.20.0.300:80"), "'10.20.0.300:80' is no address"),
         (("shop", "db:80", "--proto", "icmp"), "icmp takes no port"),
         (("shop", "db", "--proto", "tcp"), "tcp needs a port"),
         (("outside", "outside:80"), "does not come by this host"),

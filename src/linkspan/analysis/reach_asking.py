@@ -280,7 +280,8 @@ class Asker:
         outcome = judge(answer, link is not None)
         behind = {name for trace in answer.traces for name in self._view.left_behind(trace)}
         if behind and outcome.verdict is Reached.REACHABLE:
-            why = f"leaves {answer.first.namespace}; what is beyond was not observed"
+            origin = answer.first.namespace
+            why = f"where it leads from {origin}, which it leaves: what is beyond was not observed"
             outcome = outcome._replace(verdict=Reached.DEPENDS, why=why)
         return _Told(outcome, self._aims(answer))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ RUNTIMES = (
 )  # fmt: skip
 """What may stand before a container's name, with a colon, where several have the name."""
 _SHORTEST_ID = 3
+_DOTTED = re.compile(r"\d+(\.\d+){3}")
 
 
 class Whereabouts(NamedTuple):
@@ -64,6 +66,8 @@ def parse(text: str) -> Whereabouts:
         return Whereabouts(text, address=address, port=_port(rest[1:], text) if rest else None)
     if _is_address(text):
         return Whereabouts(text, address=str(ipaddress.ip_address(text)))
+    if _DOTTED.fullmatch(text.partition(":")[0]) and not _is_address(text.partition(":")[0]):
+        raise InvalidRequest(f"{text!r} is no address: each part of an IPv4 one is 0 to 255")
     head, colon, last = text.rpartition(":")
     of_runtime = head in RUNTIMES and not last.isdecimal()
     if not colon or of_runtime or head in ("netns", "pid") or "/" in last:
