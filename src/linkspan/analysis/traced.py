@@ -104,10 +104,6 @@ class Region:
             (self.keep if inside else self.drop)(field, values)
         return True
 
-    def snapshot(self) -> dict[str, Intervals]:
-        """The fields as they are now."""
-        return dict(self.held)
-
 
 class Traced(int):
     """The value of a header field: an int that narrows its region when it is compared."""
@@ -203,7 +199,7 @@ class Traced(int):
         return self.pin()
 
 
-def _plain(number: int) -> int:
+def _plain(number: Any) -> Any:
     return number.pin() if isinstance(number, Traced) else number
 
 
@@ -230,14 +226,10 @@ def _pinning(name: str) -> Callable[..., Any]:
     plain = getattr(int, name)
 
     def pinned(self: Traced, *others: Any) -> Any:
-        return plain(self.pin(), *map(_plain_or_other, others))
+        return plain(self.pin(), *map(_plain, others))
 
     pinned.__name__ = name
     return pinned
-
-
-def _plain_or_other(other: Any) -> Any:
-    return other.pin() if isinstance(other, Traced) else other
 
 
 for _name in (
