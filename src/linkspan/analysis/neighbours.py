@@ -6,6 +6,8 @@ rules, an answer from who has the address (or answers for another: proxy), and i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from linkspan.analysis.addresses import is_link_local, to_number, to_text
@@ -122,21 +124,34 @@ def _ask_once(
     if held is not None:
         return held  # type: ignore[return-value]
     before = _so_far(journey)
+    with _beside(journey):
+        found = _ask(journey, place, link, version, address, source if own else None)
+    if _holds_again(journey, before):
+        view.resolved[key] = found
+    return found
+
+
+@contextmanager
+def _beside(journey: Journey) -> Iterator[None]:
+    """Something beside the way: nothing is written down, and the packet's own way goes on."""
     recorder, way, hook = journey.recorder, journey.way, journey.hook
     journey.recorder = Silence()
     try:
-        found = _ask(journey, place, link, version, address, source if own else None)
+        yield
     finally:
         journey.recorder, journey.way, journey.hook = recorder, way, hook
-    # Beside a question through a tunnel one through the same tunnel finds nobody: not kept.
-    if _so_far(journey) == before and not journey.carrying:
-        view.resolved[key] = found
-    return found
 
 
 def _so_far(journey: Journey) -> tuple[int, int]:
     """What an answer must not have added to, if it shall hold whoever asks again."""
     return len(journey.choices.made), journey.tracker.walked_beside
+
+
+def _holds_again(journey: Journey, before: tuple[int, int]) -> bool:
+    """Whether an answer may be kept. Beside a question through a tunnel one through the same
+    tunnel finds nobody: that is not.
+    """
+    return _so_far(journey) == before and not journey.carrying
 
 
 def _ask_traced(
@@ -158,15 +173,9 @@ def _ask_traced(
         if journey.region.apply(constraints):
             return asked  # type: ignore[return-value]
     before = _so_far(journey)
-    recorder, way, hook = journey.recorder, journey.way, journey.hook
-    journey.recorder = Silence()
-    try:
-        with journey.region.recorded() as constraints:
-            found = _ask(journey, place, link, version, address, source)
-    finally:
-        journey.recorder, journey.way, journey.hook = recorder, way, hook
-    kept = len(held) < _MOST_HELD and not journey.carrying
-    if _so_far(journey) == before and kept:
+    with _beside(journey), journey.region.recorded() as constraints:
+        found = _ask(journey, place, link, version, address, source)
+    if len(held) < _MOST_HELD and _holds_again(journey, before):
         held.append((constraints, found))
     return found
 
@@ -373,14 +382,10 @@ def find_for_stranger(journey: Journey, link: str, version: int, address: int) -
     else:
         frame.icmp_type = SOLICIT
     wanted = frozenset({*view.owners_of(version, address), *view.proxying})
-    recorder = journey.recorder
-    journey.recorder = Silence()
-    try:
+    with _beside(journey):
         for heard in arrive(journey, frame, link, wanted, 0):
             if heard.namespace is not None:
                 there = view.place(heard.namespace)
                 if _answers(journey, there, heard, address):
                     return there.mac(heard.link)
-    finally:
-        journey.recorder = recorder
     return place.mac(place.bridge_of(link) or link)
