@@ -25,6 +25,11 @@ class Prefix(NamedTuple):
         """The last address in it."""
         return self.network | ((1 << WIDTH[self.version] - self.length) - 1)
 
+    @property
+    def edges(self) -> tuple[int, int]:
+        """Its first address, and the number behind its last one."""
+        return self.network, self.last + 1
+
     def holds(self, number: int) -> bool:
         """Whether an address of the same version lies in it."""
         if isinstance(number, Traced):

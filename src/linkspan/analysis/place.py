@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,11 +28,7 @@ from linkspan.dataplane.sockets import Listener
 T = TypeVar("T", bound=Object)
 T2 = TypeVar("T2", bound=Hashable)
 _SPECIAL_EDGES = {
-    version: [
-        edge
-        for text in texts
-        for edge in (to_prefix(text).network, to_prefix(text).last + 1)
-    ]
+    version: [edge for text in texts for edge in to_prefix(text).edges]
     for version, texts in (
         (4, ("0.0.0.0/32", "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
              "255.255.255.255/32")),
@@ -192,26 +188,34 @@ class Place:
     def has_address(self, number: int, version: int, link: str | None = None) -> bool:
         """Whether an address is on a link, or on any."""
         if isinstance(number, Traced):
-            return number.among(self._own_numbers(version, link))
+            return number.among(
+                self._points_of(
+                    ("addresses", version, link),
+                    lambda: (
+                        one.number
+                        for one in self.addresses
+                        if one.version == version and link in (None, one.link)
+                    ),
+                )
+            )
         if link is None:
             return (version, number) in self.own
         return any(one.number == number for one in self.by_link.get((link, version), ()))
-
-    def _own_numbers(self, version: int, link: str | None) -> Intervals:
-        found = self._points.get((version, link))
-        if found is None:
-            found = self._points[version, link] = to_points(
-                one.number
-                for one in self.addresses
-                if one.version == version and link in (None, one.link)
-            )
-        return found
 
     # What a traced packet is asked ----------------------------------------------------
 
     @cached_property
     def _points(self) -> dict[tuple[Hashable, ...], Intervals]:
         return {}
+
+    def _points_of(
+        self, what: tuple[Hashable, ...], numbers: Callable[[], Iterable[int]]
+    ) -> Intervals:
+        """Some numbers as a set, which is made once; `what` names them."""
+        found = self._points.get(what)
+        if found is None:
+            found = self._points[what] = to_points(numbers())
+        return found
 
     @cached_property
     def _partitions(self) -> dict[tuple[Hashable, ...], Partition[Any]]:
@@ -221,14 +225,13 @@ class Place:
     def _edges(self) -> dict[int, list[int]]:
         """Where prefixes of routes, rules and addresses begin, and the numbers behind them."""
         found: dict[int, set[int]] = {4: set(_SPECIAL_EDGES[4]), 6: set(_SPECIAL_EDGES[6])}
-        texts = [rule.source for rule in self.of(Rule)] + [
-            rule.destination for rule in self.of(Rule)
-        ]
-        prefixes = [to_prefix(text) for text in texts if text]
         for (version, _), table in self.tables.items():
             found[version].update(table.edges(version))
-        for prefix in prefixes:
-            found[prefix.version].update((prefix.network, prefix.last + 1))
+        for rule in self.of(Rule):
+            for text in (rule.source, rule.destination):
+                if text:
+                    prefix = to_prefix(text)
+                    found[prefix.version].update(prefix.edges)
         for one in self.addresses:
             found[one.version].update((one.number, one.number + 1))
         return {version: sorted(edges) for version, edges in found.items()}
@@ -322,13 +325,10 @@ class Place:
     def neighbour(self, link: str, version: int, number: int) -> Neighbour | None:
         """The neighbour entry of an address on a link."""
         if isinstance(number, Traced):
-            key = ("neighbours", link, version)
-            if key not in self._points:
-                self._points[key] = to_points(
-                    address for name, its, address in self.neighbours
-                    if name == link and its == version
-                )  # fmt: skip
-            if not number.among(self._points[key]):
+            known = self._points_of(
+                ("neighbours", link, version), lambda: _on_link(self.neighbours, link, version)
+            )
+            if not number.among(known):
                 return None
         return self.neighbours.get((link, version, number))
 
@@ -336,11 +336,10 @@ class Place:
         """Whether this namespace answers on a link for an address of another (proxy entry)."""
         if isinstance(number, Traced):
             return number.among(
-                to_points(
-                    address for name, its, address in self.proxies
-                    if name == link and its == version
+                self._points_of(
+                    ("proxies", link, version), lambda: _on_link(self.proxies, link, version)
                 )
-            )  # fmt: skip
+            )
         return (link, version, number) in self.proxies
 
     @cached_property
@@ -374,10 +373,11 @@ class Place:
     def listeners_at(self, protocol: str, port: int) -> list[Listener]:
         """The sockets that wait for packets of a protocol to a port."""
         if isinstance(port, Traced):
-            key = ("listeners", protocol)
-            if key not in self._points:
-                self._points[key] = to_points(p for name, p in self.listeners if name == protocol)
-            if not port.among(self._points[key]):
+            taken = self._points_of(
+                ("listeners", protocol),
+                lambda: (its for name, its in self.listeners if name == protocol),
+            )
+            if not port.among(taken):
                 return []
         return self.listeners.get((protocol, port), [])
 
@@ -388,3 +388,8 @@ class Place:
         for item in self.of(Listener):
             found.setdefault((item.protocol, item.port), []).append(item)
         return found
+
+
+def _on_link(ends: Iterable[tuple[str, int, int]], link: str, version: int) -> Iterator[int]:
+    """The addresses of one version on one link."""
+    return (number for name, its, number in ends if name == link and its == version)

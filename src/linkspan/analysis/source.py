@@ -119,7 +119,7 @@ def _edges_of_ipv6(place: Place, link: str) -> set[int]:
             prefixes += [
                 Prefix(6, one.number >> free << free, WIDTH[6] - free) for free in range(WIDTH[6])
             ]
-    return {edge for prefix in prefixes for edge in (prefix.network, prefix.last + 1)}
+    return {edge for prefix in prefixes for edge in prefix.edges}
 
 
 def _common_bits(one: int, other: int) -> int:
