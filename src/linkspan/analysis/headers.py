@@ -6,9 +6,6 @@ and destination ports, in every combination.
 
 from __future__ import annotations
 
-import ipaddress
-from typing import Any
-
 import msgspec
 
 from linkspan.analysis.addresses import WIDTH, to_prefix, to_text
@@ -49,16 +46,6 @@ def _addresses_text(first: int, last: int, version: int) -> str:
     if size & (size - 1) == 0 and first % size == 0:
         return f"{to_text(first, version)}/{WIDTH[version] - size.bit_length() + 1}"
     return f"{to_text(first, version)}-{to_text(last, version)}"
-
-
-def to_prefixes(addresses: Intervals, version: int) -> list[str]:
-    """The fewest prefixes that are these addresses."""
-    kind: Any = ipaddress.IPv4Address if version == 4 else ipaddress.IPv6Address
-    return [
-        str(prefix)
-        for first, last in addresses
-        for prefix in ipaddress.summarize_address_range(kind(first), kind(last))
-    ]
 
 
 # Boxes --------------------------------------------------------------------------------
