@@ -12,14 +12,14 @@ from linkspan.analysis.values import CT_STATUSES
 
 Ends = tuple[int, int, int, int, int, int]
 """Version, protocol, source, its port, destination, its port: see Packet.ends."""
+_DONE = {False: 1 << 7, True: 1 << 8}
+"""Bits of ct status for sources and destinations that are decided (IPS_*_NAT_DONE)."""
 
 
 class Connection:
     """A tracked flow: what its packets look like in both directions, before translation."""
 
-    __slots__ = (
-        "destination_done", "mark", "original", "reply", "seen_reply", "source_done", "status",
-    )  # fmt: skip
+    __slots__ = ("mark", "original", "reply", "seen_reply", "status")
 
     def __init__(self, original: Ends) -> None:
         self.original = original
@@ -27,18 +27,24 @@ class Connection:
         self.mark = 0
         self.status = 0
         self.seen_reply = False
-        self.source_done = False
-        self.destination_done = False
 
     def add_status(self, name: str) -> None:
         """Set a status bit by its name: snat, dnat, ..."""
         self.status |= CT_STATUSES[name]
 
+    def is_settled(self, destination: bool) -> bool:
+        """Whether its translation of destinations, or else of sources, is decided."""
+        return bool(self.status & _DONE[destination])
+
+    def settle(self, destination: bool) -> None:
+        """Its translation of destinations, or else of sources, stays as it is now."""
+        self.status |= _DONE[destination]
+
 
 def inverted(ends: Ends) -> Ends:
     """The ends of the answer."""
     version, protocol, source, source_port, destination, destination_port = ends
-    if protocol in (1, 58, 1 | ANSWERS, 58 | ANSWERS):
+    if protocol & ~ANSWERS in (1, 58):
         protocol ^= ANSWERS
     return version, protocol, destination, destination_port, source, source_port
 

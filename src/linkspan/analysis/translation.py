@@ -25,8 +25,6 @@ _RANDOM = frozenset(("random", "fully-random"))
 _BY_CHANCE = ((511, 509), (1023, 1021))
 """Ports up to the first are exchanged for others of 1 to 511, and so on; all else for _HIGH."""
 _HIGH = 61001
-_SOURCE_DONE, _DESTINATION_DONE = 1 << 7, 1 << 8
-"""Bits of ct status that say that this was decided (IPS_*_NAT_DONE)."""
 
 
 def needs_translation(packet: Packet, hook: str) -> bool:
@@ -34,9 +32,7 @@ def needs_translation(packet: Packet, hook: str) -> bool:
     connection = packet.connection
     if connection is None or packet.state != "new" or packet.direction != "original":
         return False
-    if hook in _OF_DESTINATIONS:
-        return not connection.destination_done
-    return not connection.source_done
+    return not connection.is_settled(hook in _OF_DESTINATIONS)
 
 
 def settle(journey: Journey, packet: Packet, hook: str) -> None:
@@ -47,12 +43,10 @@ def settle(journey: Journey, packet: Packet, hook: str) -> None:
     """
     connection = packet.connection
     assert connection is not None
-    if hook in _OF_DESTINATIONS:
-        connection.destination_done = True
-        connection.status |= _DESTINATION_DONE
+    destination = hook in _OF_DESTINATIONS
+    connection.settle(destination)
+    if destination:
         return
-    connection.source_done = True
-    connection.status |= _SOURCE_DONE
     taken = journey.tracker.is_taken(packet.namespace, connection.reply)
     if taken and packet.protocol in WITH_PORTS:
         version, protocol, source, source_port, target, port = connection.reply
@@ -98,7 +92,7 @@ def translate(journey: Journey, packet: Packet, statement: Nat, row: tuple[Any, 
     destination = statement.kind in ("dnat", "redirect")
     if destination == (journey.hook not in _OF_DESTINATIONS):
         return "accept"
-    if connection.destination_done if destination else connection.source_done:
+    if connection.is_settled(destination):
         return "accept"
     address: Any = statement.address
     port: Any = statement.port
@@ -121,22 +115,19 @@ def translate(journey: Journey, packet: Packet, statement: Nat, row: tuple[Any, 
             return "continue"
         number = found
     new_port = _choose_port(journey, packet, statement, port, old_port)
-    _bind(packet, connection, destination, number, new_port)
+    _bind(connection, destination, number, new_port)
     return "accept"
 
 
-def _bind(
-    packet: Packet, connection: Connection, destination: bool, address: int, port: int
-) -> None:
+def _bind(connection: Connection, destination: bool, address: int, port: int) -> None:
     version, protocol, source, source_port, target, target_port = connection.reply
     if destination:
         changed = (source, source_port) != (address, port)
         connection.reply = (version, protocol, address, port, target, target_port)
-        connection.destination_done = True
     else:
         changed = (target, target_port) != (address, port)
         connection.reply = (version, protocol, source, source_port, address, port)
-        connection.source_done = True
+    connection.settle(destination)
     if changed:
         connection.add_status("dnat" if destination else "snat")
 
