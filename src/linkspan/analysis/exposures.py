@@ -70,28 +70,24 @@ class Exposure(msgspec.Struct, frozen=True, kw_only=True):
     not_understood: tuple[str, ...] = ()
 
 
-class Passage(msgspec.Struct, frozen=True, kw_only=True):
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """Packets from strangers on a segment that arrive at no socket, and the reason."""
+
+    segment: str
+    version: int
+    protocol: str
+    addresses: tuple[str, ...]
+    ports: Ports
+    sources: Addresses
+    reason: str
+
+
+class Passage(Outline, frozen=True, kw_only=True):
     """Packets that a host passes on from a segment to where nobody was observed."""
 
-    segment: str
-    version: int
-    protocol: str
-    addresses: tuple[str, ...]
-    ports: Ports
-    sources: Addresses
-    reason: str
 
-
-class Unclear(msgspec.Struct, frozen=True, kw_only=True):
+class Unclear(Outline, frozen=True, kw_only=True):
     """Packets of which it cannot be said where they end."""
-
-    segment: str
-    version: int
-    protocol: str
-    addresses: tuple[str, ...]
-    ports: Ports
-    sources: Addresses
-    reason: str
 
 
 class Target(NamedTuple):
