@@ -193,9 +193,7 @@ class Survey:
 
     def _arrive(self, question: Question, walked: Walked) -> None:
         """Note packets that arrive, and follow the answers to some more of their senders."""
-        trace = next(
-            one for one in walked.answer.traces if one.disposition is Disposition.DELIVERED
-        )
+        trace = _first(walked.answer, Disposition.DELIVERED)
         answers = [walked]
         left = (_source(walked.arriving) & question.sources.usual) - _source(walked.whole)
         while left and walked.follows_answers and len(answers) < _MOST_ANSWERS:
@@ -217,7 +215,7 @@ class Survey:
             if member == trace.namespace:
                 self._note(question, headers, walked.answer, answered, told)
                 now = self.arrivals[-1]
-                before = self._told.setdefault(_key(now, member), now)
+                before = self._told.setdefault(_key(question, member, headers), now)
                 # Who only pretends an address usually meets the same socket as everybody else.
                 told_before = before is not now and _same_socket(before, now)
             else:
@@ -232,8 +230,7 @@ class Survey:
         first, receiver = trace.namespace, question.receiver.namespace
         towards = self._alike.counterpart(first, member, receiver)
         own = question._replace(receiver=question.receivers[towards])
-        key = (member, own.segment, towards, headers.version, headers.protocol,
-               headers.destination, headers.destination_port)  # fmt: skip
+        key = _key(own, member, headers)
         held = self._told.get(key)
         if told_before and held is not None:
             answered, told = answers
@@ -253,7 +250,7 @@ class Survey:
     def _note(
         self, question: Question, headers: Headers, answer: Answer, answered: Intervals, told: str
     ) -> None:
-        trace = next(one for one in answer.traces if one.disposition is Disposition.DELIVERED)
+        trace = _first(answer, Disposition.DELIVERED)
         rules = self._openers.used_rules(trace)
         opened = find_opener(trace, rules, HOST, question.receiver.namespace, self._filtered)
         traces = answer.traces
@@ -281,13 +278,13 @@ class Survey:
         )  # fmt: skip
 
     def _pass_on(self, question: Question, walked: Walked) -> None:
-        trace = next(one for one in walked.answer.traces if one.disposition is Disposition.LEFT)
+        trace = _first(walked.answer, Disposition.LEFT)
         if trace.hops and f"leaves by {question.segment} of {HOST} " in trace.reason:
             return  # it only turns around, on the segment that it came from
         self.passages.append(Passage(**self._outline(question, walked, trace)))
 
     def _note_unclear(self, question: Question, walked: Walked) -> None:
-        trace = next(one for one in walked.answer.traces if one.disposition is Disposition.UNKNOWN)
+        trace = _first(walked.answer, Disposition.UNKNOWN)
         if trace.reason != ip.GROUPS_ARE_NOT_WALKED:
             self.unclear.append(Unclear(**self._outline(question, walked, trace)))
 
@@ -308,10 +305,15 @@ class Survey:
         return has_firewall(self._view, HOST)
 
 
-def _key(one: Arrival, member: str) -> tuple[Hashable, ...]:
-    box = one.headers
-    return (member, one.target.segment, one.target.towards, box.version, box.protocol,
+def _key(question: Question, member: str, box: Headers) -> tuple[Hashable, ...]:
+    """What was told of whom, whatever the senders."""
+    return (member, question.segment, question.receiver.namespace, box.version, box.protocol,
             box.destination, box.destination_port)  # fmt: skip
+
+
+def _first(answer: Answer, disposition: Disposition) -> Trace:
+    """The first of an answer's ways that ends so. StopIteration where none does."""
+    return next(one for one in answer.traces if one.disposition is disposition)
 
 
 def _same_socket(one: Arrival, other: Arrival) -> bool:
