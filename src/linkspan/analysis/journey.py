@@ -64,7 +64,9 @@ Outcome = Ending | Next
 class Journey:
     """One packet under way, with what earlier packets of its flow left behind."""
 
-    def __init__(self, view: View, choices: Choices, tracker: Tracker) -> None:
+    def __init__(
+        self, view: View, choices: Choices, tracker: Tracker, region: Region | None = None
+    ) -> None:
         self.view = view
         self.choices = choices
         self.tracker = tracker
@@ -91,7 +93,7 @@ class Journey:
         self.crossed = 0
         self.carrying: frozenset[tuple[str, str, str]] = frozenset()
         """Tunnel ends that a question is just packed for: namespace, link and remote."""
-        self.region: Region | None = None
+        self.region = region
         """What headers this walk is for, when it is for more than one packet."""
 
     def place(self, packet: Packet) -> Place:

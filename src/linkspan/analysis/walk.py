@@ -107,7 +107,7 @@ def _trace_once(
     relayed: Relayed, region: Region | None, towards: str | None,
 ) -> Trace:  # fmt: skip
     tracker = Tracker(region is not None)
-    journey = _begin(view, choices, tracker, region)
+    journey = Journey(view, choices, tracker, region)
     packet = first_packet(flow, namespace)
     if region is not None:
         region.answering = False
@@ -185,15 +185,9 @@ def walk_beside(
     return step
 
 
-def _begin(view: View, choices: Choices, tracker: Tracker, region: Region | None) -> Journey:
-    journey = Journey(view, choices, tracker)
-    journey.region = region
-    return journey
-
-
 def _again(before: Journey) -> Journey:
     """The journey of another packet of the same flow."""
-    return _begin(before.view, before.choices, before.tracker, before.region)
+    return Journey(before.view, before.choices, before.tracker, before.region)
 
 
 def _enter_from_outside(
