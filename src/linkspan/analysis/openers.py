@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from linkspan.analysis.relay import DOCKER_PROXY
 from linkspan.analysis.ruling import CompiledRule
 from linkspan.analysis.trace import Hop, Trace
 from linkspan.analysis.view import View
@@ -32,7 +33,6 @@ _MAKERS = tuple(
         (r"^\S+ \S+ LIBVIRT_|^\S+ libvirt_network ", "libvirt"),
     )
 )
-DOCKER_PROXY = "docker-proxy"
 _REDIRECTING = frozenset(("dnat", "redirect"))
 _DECIDING = frozenset(("accept", "queue"))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from linkspan.analysis.flow import Flow
 from linkspan.dataplane.sockets import Process
 
+DOCKER_PROXY = "docker-proxy"
 _OPTIONS = {"proto": "-proto", "address": "-container-ip", "port": "-container-port"}
 _HIDDEN = {
     "rootlessport": "hands it into a rootless container, nobody knows where",
@@ -22,7 +23,7 @@ _HIDDEN = {
 def relayed_flow(processes: Sequence[Process]) -> Flow | None:
     """The flow that a known relay opens for each connection that it takes, None for others."""
     for process in processes:
-        if process.name != "docker-proxy":
+        if process.name != DOCKER_PROXY:
             continue
         words = process.arguments
         found = {
