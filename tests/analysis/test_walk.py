@@ -33,6 +33,7 @@ from linkspan.dataplane.rules import (
     Numgen,
     Opaque,
     Payload,
+    Range,
     Reject,
     SetField,
     Statement,
@@ -58,7 +59,7 @@ def table(hook: str, *rules: FirewallRule, family: str = "inet", **chain: object
     return Table(family=family, name=f"t_{hook}", chains=(made,))
 
 
-def dnat(address: str, port: int | None = None) -> Table:
+def dnat(address: str | Range, port: int | None = None) -> Table:
     to = Nat("dnat", family="ip", address=address, port=port)
     return table(
         "prerouting", rule(Match(Payload("tcp", "dport"), 8080), to), type="nat", priority=-100
@@ -127,6 +128,18 @@ def test_an_unknown_namespace_is_refused():
 
 
 # Ways out and in ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("owned", "tried"),
+    [(range(100, 110), range(100, 110)), ((101, 105), (100, 101, 105)), ((), (100,))],
+)
+def test_of_a_wide_range_those_that_somebody_has_are_tried_and_a_free_one(owned, tried):
+    more = [Address(namespace="c1", link="eth0", address=f"10.0.0.{one}/16") for one in owned]
+    world = view(dnat(Range("10.0.0.100", "10.0.0.109")), *more)
+    answer = trace_flow(world, "host", STRANGER)
+    found = sorted(trace.arrived.destination for trace in answer.traces)
+    assert found == sorted(f"10.0.0.{one}" for one in tried)
 
 
 def test_what_leaves_without_masquerade_gets_no_answer_and_with_it_does():

@@ -186,8 +186,9 @@ def _choose_address(
         owned = [
             number for number, _ in journey.view.owned(version) if first <= number <= last
         ]  # fmt: skip
-        unowned = [number for number in range(first, first + len(owned) + 1) if number not in owned]
-        options = [*owned, *unowned[:1]]
+        # They are in order: the first that nobody has is where they leave a gap.
+        free = next((n for n, held in enumerate(owned, first) if n != held), first + len(owned))
+        options = [*owned, *([free] if free <= last else [])]
     return journey.choices.choose(
         "which address a translation takes", options, [to_text(o, version) for o in options]
     )
